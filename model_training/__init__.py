@@ -1,0 +1,1 @@
+"""Trains the variational autoencoder, measures it and exports it to ONNX."""

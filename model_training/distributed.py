@@ -1,0 +1,99 @@
+"""Several processes as one: `torchrun --nproc-per-node N -m model_training train ...`."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+
+@dataclass(frozen=True)
+class World:
+    """Which of how many processes this is, and the device it computes on."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    def share(self, global_batch: Tensor) -> Tensor:
+        """This process's part of a batch that every process holds whole; its length is a multiple of `size`."""
+        per_process = len(global_batch) // self.size
+        return global_batch[self.rank * per_process : (self.rank + 1) * per_process]
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over the processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+            values /= self.size
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """True in every process when it is true in one."""
+        if self.size == 1:
+            return flag
+        flags = torch.tensor([float(flag)], device=self.device)
+        dist.all_reduce(flags)
+        return bool(flags.item() > 0)
+
+
+@contextmanager
+def world(device: str) -> Iterator[World]:
+    """Join the processes that torchrun started, or be the only one.
+
+    Args:
+        device: "cuda", "cpu", or "auto" for CUDA where there is one.
+
+    Raises:
+        ValueError: CUDA was asked for and is absent.
+    """
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise ValueError("device cuda: PyTorch sees no CUDA device here")
+    kind = "cuda" if available and device != "cpu" else "cpu"
+    if "WORLD_SIZE" not in os.environ:
+        yield World(0, 1, torch.device(kind))
+        return
+    local = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if kind == "cuda" else torch.device("cpu")
+    if local.type == "cuda":
+        torch.cuda.set_device(local)
+    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    try:
+        yield World(dist.get_rank(), dist.get_world_size(), local)
+    finally:
+        dist.destroy_process_group()
+
+
+class SharedBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm whose statistics are those of the global batch, on CPUs as on GPUs.
+
+    PyTorch's SyncBatchNorm refuses CPUs. With it, training over several processes equals one process with the same
+    global batch.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(features)
+        assert self.running_mean is not None and self.running_var is not None
+        values = features.float()
+        moments = torch.cat([values.mean((0, 2, 3)), values.square().mean((0, 2, 3))])
+        mean, square = (all_reduce(moments) / dist.get_world_size()).chunk(2)
+        variance = square - mean.square()
+        with torch.no_grad():
+            count = features.numel() / features.shape[1] * dist.get_world_size()
+            momentum = self.momentum if self.momentum is not None else 0.1
+            self.running_mean.lerp_(mean, momentum)
+            self.running_var.lerp_(variance * count / (count - 1), momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        shift = self.bias - mean * scale
+        return (values * scale[:, None, None] + shift[:, None, None]).to(features.dtype)
+
+
+def share_batch_norm(model: nn.Module) -> None:
+    """Turn each BatchNorm2d of a module into a SharedBatchNorm2d, in place."""
+    for module in model.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SharedBatchNorm2d
