@@ -8,7 +8,7 @@ import torch
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values to `path`; a crash leaves the old file or the new one, never half of one."""
+    """Write tensors and plain values to `path`; after a crash the old file or the new one is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:

@@ -1,7 +1,7 @@
-"""A trained model as the rest of the code uses it, whether its weights are PyTorch's or an exported folder's."""
+"""A trained model as the rest of the code uses it: a training run, or an exported folder."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
@@ -49,7 +49,9 @@ class OnnxCodec:
 
     def encode(self, pixels: Pixels) -> tuple[Floats, Floats]:
         parts = [self._encoder.run(None, {"pictures": chunk}) for chunk in _chunks(pixels)]
-        return np.concatenate([mean for mean, _ in parts]), np.concatenate([variance for _, variance in parts])
+        return np.concatenate([mean for mean, _ in parts]), np.concatenate(
+            [variance for _, variance in parts]
+        )
 
     def decode(self, latents: Floats) -> Pixels:
         return np.concatenate([self._decoder.run(None, {"latents": chunk})[0] for chunk in _chunks(latents)])
@@ -72,5 +74,5 @@ def _session(graph: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
 
 
-def _chunks[Array: (Pixels, Floats)](rows: Array) -> list[Array]:
+def _chunks(rows: NDArray[Any]) -> list[NDArray[Any]]:
     return np.split(rows, range(BATCH, len(rows), BATCH))

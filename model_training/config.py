@@ -30,8 +30,8 @@ class ModelConfig:
         divisor = 2 ** len(self.channels)
         if self.width % divisor or self.height % divisor:
             raise ValueError(
-                f"model: {len(self.channels)} stages halve the picture each, so width and height must be multiples "
-                f"of {divisor}, not {self.width} x {self.height}"
+                f"model: each of {len(self.channels)} stages halves the picture, so width and height must be "
+                f"multiples of {divisor}, not {self.width} x {self.height}"
             )
 
 
@@ -67,7 +67,9 @@ class Recipe:
         path = Path(name_or_path) if name_or_path.endswith(".toml") else RECIPES / f"{name_or_path}.toml"
         if not path.is_file():
             known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
-            raise ValueError(f"no recipe {name_or_path!r}; there are {known}, or give the path of a .toml file")
+            raise ValueError(
+                f"no recipe {name_or_path!r}; there are {known}, or give the path of a .toml file"
+            )
         try:
             return cls.from_dict({"name": path.stem, **tomllib.loads(path.read_text())})
         except (tomllib.TOMLDecodeError, TypeError) as error:
@@ -78,7 +80,9 @@ class Recipe:
         """The inverse of `to_dict`. Unknown or missing keys raise TypeError."""
         model = dict(values["model"])
         model["channels"] = tuple(model["channels"])
-        return cls(**{**values, "model": ModelConfig(**model), "training": TrainingConfig(**values["training"])})
+        return cls(
+            **{**values, "model": ModelConfig(**model), "training": TrainingConfig(**values["training"])}
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -110,7 +110,8 @@ def split(pictures: Pictures) -> tuple[Pictures, Pictures]:
 
 
 def difference_hashes(pixels: Pixels) -> NDArray[np.uint64]:
-    """64-bit hashes that near-duplicates share but for a few bits: is each of 9 x 8 cells darker than the next?
+    """64-bit hashes that near-duplicates share but for a few bits: which of 9 x 8 cells are darker than the
+    one to their right.
 
     Args:
         pixels: (N, height, width, 3) uint8, at least 9 x 8.

@@ -20,7 +20,7 @@ class World:
     device: torch.device
 
     def share(self, global_batch: Tensor) -> Tensor:
-        """This process's part of a batch that every process holds whole; its length is a multiple of `size`."""
+        """This process's part of a batch that all hold whole; its length is a multiple of `size`."""
         per_process = len(global_batch) // self.size
         return global_batch[self.rank * per_process : (self.rank + 1) * per_process]
 
@@ -70,26 +70,34 @@ def world(device: str) -> Iterator[World]:
 class SharedBatchNorm2d(nn.BatchNorm2d):
     """Batch norm whose statistics are those of the global batch, on CPUs as on GPUs.
 
-    PyTorch's SyncBatchNorm refuses CPUs. With it, training over several processes equals one process with the same
-    global batch.
+    Several processes thus train as one with the same global batch. PyTorch's SyncBatchNorm refuses CPUs.
     """
 
     def forward(self, features: Tensor) -> Tensor:
         if not self.training:
             return super().forward(features)
-        assert self.running_mean is not None and self.running_var is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
         values = features.float()
         moments = torch.cat([values.mean((0, 2, 3)), values.square().mean((0, 2, 3))])
-        mean, square = (all_reduce(moments) / dist.get_world_size()).chunk(2)
+        mean, square = self._mean_over_processes(moments).chunk(2)
         variance = square - mean.square()
         with torch.no_grad():
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
             count = features.numel() / features.shape[1] * dist.get_world_size()
             momentum = self.momentum if self.momentum is not None else 0.1
             self.running_mean.lerp_(mean, momentum)
             self.running_var.lerp_(variance * count / (count - 1), momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * scale
-        return (values * scale[:, None, None] + shift[:, None, None]).to(features.dtype)
+        normalised = values * scale[:, None, None] + shift[:, None, None]
+        return normalised.to(features.dtype)
+
+    @staticmethod
+    def _mean_over_processes(values: Tensor) -> Tensor:
+        total: Tensor = all_reduce(values)  # type: ignore[no-untyped-call]
+        return total / dist.get_world_size()
 
 
 def share_batch_norm(model: nn.Module) -> None:

@@ -1,8 +1,10 @@
-"""A run's best model -> a model folder: ONNX graphs checked against PyTorch, the prior, the manifest, the card."""
+"""A run's best model -> a model folder: ONNX graphs checked against PyTorch, the prior, the manifest."""
 
 import copy
+import logging
 import shutil
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +25,7 @@ OPSET = 18
 CHECKED_BATCHES = (1, 2, 7, 64)
 
 LATENT_TOLERANCE = 1e-3
-"""Largest absolute difference allowed between the latents of torch and of ONNX; float32 rounding stays far below."""
+"""Largest difference allowed between the latents of PyTorch and of ONNX; rounding stays far below."""
 
 GREY_LEVEL_TOLERANCE = 1
 """Values that float32 rounding puts on either side of .5 become neighbouring grey levels."""
@@ -33,8 +35,16 @@ class ParityError(ValueError):
     """The exported graphs do not compute what PyTorch computes."""
 
 
-def export(run: Path, target: Path, *, name: str, version: int, pictures: Pixels, data: dict[str, object],
-           metrics: dict[str, float]) -> Manifest:  # fmt: skip
+def export(
+    run: Path,
+    target: Path,
+    *,
+    name: str,
+    version: int,
+    pictures: Pixels,
+    data: dict[str, object],
+    metrics: dict[str, float],
+) -> Manifest:
     """Write a model folder, or nothing at all.
 
     Args:
@@ -55,7 +65,13 @@ def export(run: Path, target: Path, *, name: str, version: int, pictures: Pixels
         folder = Path(scratch) / target.name
         folder.mkdir()
         example = torch.zeros(2, codec.height, codec.width, 3, dtype=torch.uint8)
-        _write(EncoderGraph(model.encoder), example, folder / "encoder.onnx", ["pictures"], ["mean", "log_variance"])
+        _write(
+            EncoderGraph(model.encoder),
+            example,
+            folder / "encoder.onnx",
+            ["pictures"],
+            ["mean", "log_variance"],
+        )
         example = torch.zeros(2, codec.latent_dim)
         _write(DecoderGraph(model.decoder), example, folder / "decoder.onnx", ["latents"], ["pictures"])
         parity = check(codec, folder, pictures)
@@ -71,7 +87,9 @@ def export(run: Path, target: Path, *, name: str, version: int, pictures: Pixels
             latent_dim=codec.latent_dim,
             parameters=parameter_count(codec.model),
             opset=OPSET,
-            files=ModelFiles(describe_file(folder / "encoder.onnx"), describe_file(folder / "decoder.onnx"), prior),
+            files=ModelFiles(
+                describe_file(folder / "encoder.onnx"), describe_file(folder / "decoder.onnx"), prior
+            ),
             parity=parity,
             recipe={**codec.recipe.to_dict(), "best_epoch": codec.state["epoch"]},
             data=dict(data),
@@ -115,7 +133,9 @@ def check(codec: TorchCodec, folder: Path, pictures: Pixels) -> Parity:
         and parity.encoder_log_variance <= LATENT_TOLERANCE
         and parity.decoder_grey_levels <= GREY_LEVEL_TOLERANCE
     ):
-        raise ParityError(f"ONNX Runtime differs from PyTorch by more than allowed: {parity}; nothing was written")
+        raise ParityError(
+            f"ONNX Runtime differs from PyTorch by more than allowed: {parity}; nothing was written"
+        )
     return parity
 
 
@@ -128,23 +148,31 @@ def fold_batch_norm(model: VAE) -> VAE:
     for stage in (*model.encoder.stages, *model.decoder.stages):
         assert isinstance(stage, nn.Sequential)
         convolution, norm = stage[0], stage[1]
+        assert isinstance(norm, nn.BatchNorm2d)
         transposed = isinstance(convolution, nn.ConvTranspose2d)
         stage[0] = fuse_conv_bn_eval(convolution, norm, transpose=transposed)  # type: ignore[type-var]
         stage[1] = nn.Identity()
     return model
 
 
-def _write(graph: nn.Module, example: torch.Tensor, path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    program = torch.onnx.export(
-        graph.eval(),
-        (example,),
-        input_names=inputs,
-        output_names=outputs,
-        dynamic_shapes=({0: torch.export.Dim("N")},),
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-    )
+def _write(
+    graph: nn.Module, example: torch.Tensor, path: Path, inputs: Sequence[str], outputs: Sequence[str]
+) -> None:
+    logging.getLogger("torch.onnx").setLevel(
+        logging.ERROR
+    )  # it warns of every optional package that is not there
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of torch's own use of its own deprecated functions
+        program = torch.onnx.export(
+            graph.eval(),
+            (example,),
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
     assert program is not None
     onnx.save(program.model_proto, path)
     onnx.checker.check_model(path, full_check=True)

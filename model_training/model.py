@@ -3,6 +3,7 @@
 Only layers that fold and quantise well: stride-2 convolutions of kernel 4, batch norm, leaky ReLU.
 """
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -79,7 +80,7 @@ class Decoder(nn.Module):
             nn.Linear(config.latent_dim, self.bottom[0] * self.bottom[1] * self.bottom[2]), nn.LeakyReLU(0.1)
         )
         widths = config.channels[::-1]
-        self.stages = nn.Sequential(*(up(before, after) for before, after in zip(widths, widths[1:], strict=False)))
+        self.stages = nn.Sequential(*(up(before, after) for before, after in itertools.pairwise(widths)))
         self.to_rgb = nn.ConvTranspose2d(widths[-1], 3, 4, stride=2, padding=1)
 
     def forward(self, latents: Tensor) -> Tensor:

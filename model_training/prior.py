@@ -1,8 +1,8 @@
 """A density fitted to the latents of the training set, so that what is drawn from it looks like cars.
 
-The decoder only knows the region of latent space that the encoder uses, and that region is not N(0, I): the aggregate
-posterior has correlated dimensions (Dai & Wipf 2019; Ghosh et al. 2020 call fitting it afterwards ex-post density
-estimation). A mixture of full-covariance Gaussians is drawn from in microseconds.
+The decoder only knows the region of latent space that the encoder uses, and that region is not N(0, I): the
+dimensions of the aggregate posterior are correlated (Dai & Wipf 2019). Fitting it afterwards is ex-post
+density estimation (Ghosh et al. 2020). A mixture of full-covariance Gaussians is drawn from in microseconds.
 """
 
 import logging
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 PRIOR = "prior.npz"
 COMPONENTS = (1, 2, 4, 8)
 SHRINKAGE = 1e-3
-"""Added to each variance, in units of the whitened latents: keeps covariances of small components invertible."""
+"""Added to each variance, it keeps the covariances of small components invertible."""
 
 Doubles = NDArray[np.float64]
 
@@ -28,7 +28,7 @@ Doubles = NDArray[np.float64]
 def latent_draws(codec: Codec, pixels: Pixels, seed: int) -> Doubles:
     """One draw from the posterior of each picture and of its mirror image, (2N, latent_dim).
 
-    Draws and not means: the decoder was trained on draws, and means are too narrow where the posterior is wide.
+    Draws and not means: the decoder was trained on draws, and means vary less where the posterior is wide.
     """
     mirrored = np.concatenate([pixels, pixels[:, :, ::-1]])
     mean, log_variance = codec.encode(np.ascontiguousarray(mirrored))

@@ -39,22 +39,36 @@ def _draw_car(random: np.random.Generator, width: int, height: int) -> Pixels:
     pen.ellipse((at(0.02), ground - 0.03 * h, at(0.98), ground + 0.05 * h), fill=(25, 25, 28))
     sill = ground - 0.6 * wheel
     pen.polygon(
-        [(at(0), sill), (at(0), belt + nose + 0.05 * h), (at(0.06), belt + nose), (at(0.28), belt), (at(0.9), belt),
-         (at(1), belt + tail), (at(1), sill)],
+        [(at(0), sill), (at(0), belt + nose + 0.05 * h), (at(0.06), belt + nose), (at(0.28), belt),
+         (at(0.9), belt), (at(1), belt + tail), (at(1), sill)],
         fill=paint,
     )  # fmt: skip
     pen.rectangle((at(0), sill - 0.06 * h, at(1), sill), fill=shade)
     front, back = random.uniform(0.26, 0.34), random.uniform(0.78, 0.94)
     slope_front, slope_back = random.uniform(0.08, 0.16), random.uniform(0.03, 0.14)
-    cabin = [(at(front), belt), (at(front + slope_front), roof), (at(back - slope_back), roof), (at(back), belt)]
+    cabin = [
+        (at(front), belt),
+        (at(front + slope_front), roof),
+        (at(back - slope_back), roof),
+        (at(back), belt),
+    ]
     pen.polygon(cabin, fill=paint)
     centre = (sum(x for x, _ in cabin) / 4, sum(y for _, y in cabin) / 4)
-    pen.polygon([(centre[0] + 0.88 * (x - centre[0]), centre[1] + 0.8 * (y - centre[1])) for x, y in cabin], fill=glass)
+    pen.polygon(
+        [(centre[0] + 0.88 * (x - centre[0]), centre[1] + 0.8 * (y - centre[1])) for x, y in cabin],
+        fill=glass,
+    )
     pillar = at((front + back) / 2)
     pen.line((pillar, roof, pillar, belt), fill=paint, width=max(2, w // 50))
     for x in (at(random.uniform(0.16, 0.22)), at(random.uniform(0.78, 0.84))):
-        for radius, colour in ((wheel, (22, 22, 24)), (0.6 * wheel, (170, 172, 178)), (0.2 * wheel, (60, 60, 64))):
-            pen.ellipse((x - radius, ground - wheel - radius, x + radius, ground - wheel + radius), fill=colour)
+        for radius, colour in (
+            (wheel, (22, 22, 24)),
+            (0.6 * wheel, (170, 172, 178)),
+            (0.2 * wheel, (60, 60, 64)),
+        ):
+            pen.ellipse(
+                (x - radius, ground - wheel - radius, x + radius, ground - wheel + radius), fill=colour
+            )
     pen.ellipse((at(0.005), belt + nose + 0.03 * h, at(0.05), belt + nose + 0.09 * h), fill=(245, 240, 205))
     pen.rectangle((at(0.97), belt + tail + 0.03 * h, at(1), belt + tail + 0.1 * h), fill=(190, 25, 25))
     if random.random() < 0.5:

@@ -28,7 +28,7 @@ class EncoderGraph(nn.Module):
 
 
 class DecoderGraph(nn.Module):
-    """The decoder as it is served: latents (N, latent_dim) float32 -> pictures (N, height, width, 3) uint8."""
+    """The decoder as it is served: latents (N, latent_dim) -> pictures (N, height, width, 3) uint8."""
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__()
@@ -36,7 +36,8 @@ class DecoderGraph(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         grey_levels = (self.decoder(latents).sigmoid() * 255).round().clamp(0, 255)
-        return grey_levels.to(torch.uint8).permute(0, 2, 3, 1)
+        pictures: Tensor = grey_levels.to(torch.uint8).permute(0, 2, 3, 1)
+        return pictures
 
 
 class TorchCodec:
@@ -55,11 +56,11 @@ class TorchCodec:
 
     def encode(self, pixels: Pixels) -> tuple[Floats, Floats]:
         with torch.inference_mode():
-            parts = [self._encoder(chunk) for chunk in torch.from_numpy(pixels).split(BATCH)]
+            parts = [self._encoder(chunk) for chunk in torch.split(torch.from_numpy(pixels), BATCH)]
         return torch.cat([p[0] for p in parts]).numpy(), torch.cat([p[1] for p in parts]).numpy()
 
     def decode(self, latents: Floats) -> Pixels:
         with torch.inference_mode():
-            parts = [self._decoder(chunk) for chunk in torch.from_numpy(latents).split(BATCH)]
+            parts = [self._decoder(chunk) for chunk in torch.split(torch.from_numpy(latents), BATCH)]
         pixels: Pixels = np.ascontiguousarray(torch.cat(parts).numpy())
         return pixels

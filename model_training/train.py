@@ -6,14 +6,13 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
@@ -56,7 +55,7 @@ class Training:
     model: VAE
     optimizer: torch.optim.Adam
     totals: Tensor
-    """Sums over the steps of this epoch so far: total, reconstruction, KL (nats a picture) and squared error."""
+    """Sums over this epoch's steps so far: total, reconstruction, KL (nats a picture) and squared error."""
     epoch: int = 0
     """Epochs completed."""
     step: int = 0
@@ -69,7 +68,7 @@ class Training:
     def start(cls, recipe: Recipe, device: torch.device) -> "Training":
         """A fresh run. The weights depend on the recipe's seed alone."""
         torch.manual_seed(recipe.seed)
-        model = VAE(recipe.model).to(device, memory_format=torch.channels_last)
+        model = VAE(recipe.model).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = torch.optim.Adam(model.parameters(), lr=recipe.training.learning_rate, fused=True)
         return cls(recipe, model, optimizer, torch.zeros(4, device=device))
 
@@ -83,7 +82,9 @@ class Training:
         state = checkpoint.load(path)
         saved = Recipe.from_dict(state["recipe"])
         if saved.with_epochs(recipe.training.epochs) != recipe:
-            raise ValueError(f"{path} was trained by another recipe; resume with that one or choose another --out")
+            raise ValueError(
+                f"{path} was trained by another recipe; resume with that one or choose another --out"
+            )
         training = cls.start(recipe, device)
         training.model.load_state_dict(state["model"])
         training.optimizer.load_state_dict(state["optimizer"])
@@ -111,7 +112,15 @@ class Training:
 
 
 def train(
-    recipe: Recipe, pixels: Pixels, validation: Pixels, out: Path, world: World, *, resume: bool, compiled: bool
+    recipe: Recipe,
+    pixels: Pixels,
+    validation: Pixels,
+    out: Path,
+    world: World,
+    *,
+    resume: bool = False,
+    compiled: bool = False,
+    bf16: bool = False,
 ) -> dict[str, float]:
     """Train to the recipe's last epoch.
 
@@ -120,6 +129,7 @@ def train(
         out: folder of the run: checkpoint.pt, best.pt, metrics.jsonl, tensorboard/.
         resume: go on from out/checkpoint.pt.
         compiled: run the model through torch.compile.
+        bf16: multiply in bfloat16; the loss, the weights and the evaluation stay in float32.
 
     Returns:
         the last epoch's metrics.
@@ -132,7 +142,11 @@ def train(
     batch_size = min(recipe.training.batch_size, len(pixels)) // world.size * world.size
     if batch_size < 2 * world.size:
         raise ValueError(f"{len(pixels)} pictures are too few to train on in {world.size} processes")
-    training = Training.resume(out / LATEST, recipe, world.device) if resume else Training.start(recipe, world.device)
+    training = (
+        Training.resume(out / LATEST, recipe, world.device)
+        if resume
+        else Training.start(recipe, world.device)
+    )
     data = torch.from_numpy(pixels).to(world.device)
     held_out = torch.from_numpy(validation).to(world.device)
     network = _network(training.model, world, compiled)
@@ -146,7 +160,7 @@ def train(
             network.train()
             while training.step < steps:
                 batch = data[order[training.step * batch_size : (training.step + 1) * batch_size]]
-                training.totals += _step(training, network, batch, world, steps)
+                training.totals += _step(training, network, batch, world, steps, bf16)
                 training.step += 1
                 seen += batch_size
                 report.step(training)
@@ -158,7 +172,9 @@ def train(
                 report.epoch(training, metrics)
             stopping = world.any(bool(stop))
             finished = training.epoch == recipe.training.epochs
-            if world.rank == 0 and (finished or stopping or time.perf_counter() - saved_at > CHECKPOINT_SECONDS):
+            if world.rank == 0 and (
+                finished or stopping or time.perf_counter() - saved_at > CHECKPOINT_SECONDS
+            ):
                 training.save(out)
                 report.pictures(training, held_out)
                 saved_at = time.perf_counter()
@@ -183,9 +199,11 @@ def validate(model: VAE, pixels: Tensor) -> dict[str, float]:
     sums = torch.zeros(4, dtype=torch.float64, device=pixels.device)
     model.eval()
     with torch.inference_mode():
-        for chunk in pixels.split(EVALUATION_BATCH):
+        for chunk in torch.split(pixels, EVALUATION_BATCH):
             pictures = to_float(chunk)
-            noise = torch.randn(len(chunk), model.config.latent_dim, generator=generator, device=pixels.device)
+            noise = torch.randn(
+                len(chunk), model.config.latent_dim, generator=generator, device=pixels.device
+            )
             logits, posterior = model(pictures, noise)
             loss = negative_elbo(logits, pictures, posterior)
             errors = (model.decoder(posterior.mean).sigmoid() - pictures).square().mean((1, 2, 3))
@@ -209,10 +227,12 @@ def _network(model: VAE, world: World, compiled: bool) -> nn.Module:
     return network
 
 
-def _step(training: Training, network: nn.Module, batch: Tensor, world: World, steps: int) -> Tensor:
+def _step(
+    training: Training, network: nn.Module, batch: Tensor, world: World, steps: int, bf16: bool
+) -> Tensor:
     """One optimiser step; its losses and squared error stay on the device, (4,) float32.
 
-    Flips and noise come from a generator seeded by the number of the step and are drawn for the global batch: a
+    Flips and noise come from a generator seeded by the step's number and are drawn for the global batch: a
     resumed run, and one over several processes, draws what an unbroken run in one process would.
     """
     device = world.device
@@ -221,7 +241,7 @@ def _step(training: Training, network: nn.Module, batch: Tensor, world: World, s
     flips = torch.rand(len(batch), 1, 1, 1, generator=generator, device=device) < 0.5
     noise = torch.randn(len(batch), training.recipe.model.latent_dim, generator=generator, device=device)
     pictures = to_float(world.share(torch.where(flips, batch.flip(2), batch)))
-    with _autocast(device):
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         logits, posterior = network(pictures, world.share(noise))
     loss = negative_elbo(logits, pictures, posterior)
     training.optimizer.zero_grad(set_to_none=True)
@@ -257,13 +277,11 @@ def _end_epoch(training: Training, held_out: Tensor, world: World, steps: int) -
     }
 
 
-def _autocast(device: torch.device) -> Any:
-    """bfloat16 where the hardware multiplies it; the loss and the weights stay in float32."""
+def has_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16, so that it pays."""
     if device.type == "cuda":
-        return torch.autocast("cuda", torch.bfloat16)
-    if torch.cpu.get_capabilities().get("avx512_bf16"):
-        return torch.autocast("cpu", torch.bfloat16)
-    return nullcontext()
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def _order(seed: int, epoch: int, count: int) -> Tensor:
@@ -273,8 +291,7 @@ def _order(seed: int, epoch: int, count: int) -> Tensor:
 
 def _mix(*numbers: int) -> int:
     """A seed from several numbers, without the overlaps that adding them would give."""
-    words: NDArray[np.uint64] = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
-    return int(words[0] >> np.uint64(1))
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
 
 
 @contextmanager
@@ -303,7 +320,9 @@ class _Log:
         self.steps = steps
         total = training.recipe.training.epochs * steps
         done = training.epoch * steps + training.step
-        self.bar = tqdm(total=total, initial=done, unit="step", disable=None if active else True, smoothing=0.02)
+        self.bar = tqdm(
+            total=total, initial=done, unit="step", disable=None if active else True, smoothing=0.02
+        )
         if active:
             out.mkdir(parents=True, exist_ok=True)
             _keep_epochs(out / METRICS, training.epoch)

@@ -1,0 +1,55 @@
+"""A model small enough to be trained in each test that needs one."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.images import Pixels
+from model_training.config import ModelConfig, Recipe
+from model_training.distributed import World
+from model_training.synthetic import draw_cars
+from model_training.train import train
+
+torch.set_num_threads(1)  # networks of this size only lose by being shared out
+
+ONE_PROCESS = World(rank=0, size=1, device=torch.device("cpu"))
+
+
+RECIPE = dataclasses.replace(
+    Recipe.load("tiny"), model=ModelConfig(width=24, height=16, channels=(8, 16), latent_dim=6)
+)
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    """Two epochs of a network of a few thousand parameters."""
+    return RECIPE.with_epochs(2)
+
+
+@pytest.fixture(scope="session")
+def cars() -> Pixels:
+    """Pictures to train on: (160, 16, 24, 3)."""
+    return draw_cars(160, 24, 16, seed=1)
+
+
+@pytest.fixture(scope="session")
+def other_cars() -> Pixels:
+    """Pictures to validate on: (40, 16, 24, 3)."""
+    return draw_cars(40, 24, 16, seed=2)
+
+
+@pytest.fixture(scope="session")
+def finished_run(cars: Pixels, other_cars: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 25 epochs, not to be changed."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    train(RECIPE.with_epochs(25), cars, other_cars, out, ONE_PROCESS)
+    return out
+
+
+@pytest.fixture
+def run_folder(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))

@@ -1,0 +1,38 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from model_training.config import RECIPES, ModelConfig, Recipe
+from model_training.model import VAE, parameter_count
+
+
+def test_the_seed_recipe_is_the_projects_description() -> None:
+    recipe = Recipe.load("seed")
+    assert (recipe.training.epochs, recipe.training.batch_size) == (700, 128)
+    assert recipe.training.learning_rate == 1e-3
+    assert (recipe.model.width, recipe.model.height, recipe.model.latent_dim) == (96, 64, 256)
+    assert 8_600_000 <= parameter_count(VAE(recipe.model)) <= 8_800_000
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_survives_json(path: Path) -> None:
+    recipe = Recipe.load(str(path))
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def test_an_unknown_recipe_names_those_there_are() -> None:
+    with pytest.raises(ValueError, match=r"no recipe 'sead'; there are .*seed.*tiny"):
+        Recipe.load("sead")
+
+
+def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "odd.toml"
+    path.write_text((RECIPES / "tiny.toml").read_text() + "\nmomentum = 0.9\n")
+    with pytest.raises(ValueError, match=r"odd\.toml.*momentum"):
+        Recipe.load(str(path))
+
+
+def test_a_size_that_cannot_be_halved_is_refused() -> None:
+    with pytest.raises(ValueError, match="multiples of 8, not 96 x 60"):
+        ModelConfig(width=96, height=60, channels=(8, 8, 8), latent_dim=4)

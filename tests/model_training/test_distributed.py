@@ -1,0 +1,72 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from model_training import checkpoint
+from model_training.distributed import SharedBatchNorm2d, World, share_batch_norm
+from model_training.train import LATEST, METRICS
+
+ARGUMENTS = [
+    *("-m", "model_training", "train", "--recipe", "RECIPE", "--data", "synthetic"),
+    *("--epochs", "2", "--device", "cpu", "--no-bf16", "--out"),
+]
+
+
+@pytest.fixture(scope="module")
+def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "small.toml"
+    path.write_text(
+        "seed = 0\n[model]\nwidth = 16\nheight = 16\nchannels = [8, 16]\nlatent_dim = 4\n"
+        "[training]\nepochs = 2\nbatch_size = 256\nlearning_rate = 1e-3\n"
+    )
+    return path
+
+
+def start(launcher: list[str], recipe: Path, out: Path) -> None:
+    arguments = [str(recipe) if argument == "RECIPE" else argument for argument in ARGUMENTS]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *launcher, *arguments, str(out)], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_two_processes_train_as_one_with_the_same_global_batch(recipe_file: Path, tmp_path: Path) -> None:
+    start([], recipe_file, tmp_path / "one")
+    start(
+        ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"], recipe_file, tmp_path / "two"
+    )
+    one, two = (
+        [json.loads(line) for line in (tmp_path / name / METRICS).read_text().splitlines()]
+        for name in ("one", "two")
+    )
+    assert len(one) == len(two) == 2
+    for mine, other in zip(one, two, strict=True):
+        assert mine == pytest.approx(other, rel=1e-4, abs=1e-4)
+    weights, others = (checkpoint.load(tmp_path / name / LATEST)["model"] for name in ("one", "two"))
+    assert weights.keys() == others.keys()
+    # One sum rounds otherwise than two; where gradients are next to nothing Adam makes whole steps of that,
+    # and two epochs are 14 steps of 1e-3.
+    for name, value in weights.items():
+        assert torch.allclose(value, others[name], rtol=0.01, atol=2e-3), name
+
+
+def test_each_process_gets_its_part_of_a_batch() -> None:
+    batch = torch.arange(8)
+    parts = [World(rank, 4, torch.device("cpu")).share(batch) for rank in range(4)]
+    assert torch.cat(parts).tolist() == batch.tolist()
+    assert {len(part) for part in parts} == {2}
+
+
+def test_batch_norms_are_shared_in_place_and_keep_their_state() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.BatchNorm2d(4)))
+    before = network.state_dict()
+    share_batch_norm(network)
+    assert isinstance(network[1][0], SharedBatchNorm2d)  # type: ignore[index]
+    assert network.state_dict().keys() == before.keys()

@@ -1,0 +1,130 @@
+"""The commands in the order a user gives them, and what they say when something is wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.images import Pixels
+from app.manifest import read_manifest
+from model_training import __main__ as commands
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, cars: Pixels) -> str:
+    """Forty pictures."""
+    (tmp_path / "pictures").mkdir()
+    for i, car in enumerate(cars[:40]):
+        Image.fromarray(car).save(tmp_path / "pictures" / f"{i}.png")
+    return str(tmp_path / "pictures")
+
+
+def test_from_a_folder_to_a_model_that_can_be_served(
+    folder: str, run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "models" / "cars" / "2"
+    assert commands.main(["fit-prior", str(run_folder), "--data", folder]) == 0
+    told = ["--trained-on", "forty drawings"]
+    assert commands.main(["export", str(run_folder), "--out", str(model), "--data", folder, *told]) == 0
+    manifest = read_manifest(model)
+    assert manifest.id == "cars/2"
+    assert manifest.files.prior is not None
+    assert manifest.data == {"trained_on": "forty drawings"}
+    capsys.readouterr()
+    assert commands.main(["evaluate", str(model), "--data", folder]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["pictures"] == 40
+    assert manifest.metrics == pytest.approx(measured, rel=1e-3)
+
+
+@pytest.mark.parametrize("originals", [True, False])
+def test_the_plots_of_a_run(folder: str, run_folder: Path, tmp_path: Path, originals: bool) -> None:
+    assert commands.main(["fit-prior", str(run_folder), "--data", folder]) == 0
+    arguments = ["plot", str(run_folder), "--data", folder, "--out", str(tmp_path / "plots")]
+    assert commands.main(arguments if originals else [*arguments, "--no-originals"]) == 0
+    names = ["interpolations", "loss", "reconstructions", "samples-fitted", "samples-standard"]
+    assert sorted(path.stem for path in (tmp_path / "plots").iterdir()) == names
+    with Image.open(tmp_path / "plots" / "reconstructions.png") as picture:
+        assert picture.size == (8 * 24 * 2, (6 if originals else 3) * 16 * 2)
+        assert np.asarray(picture).std() > 10
+    standard, fitted = (
+        Image.open(tmp_path / "plots" / f"samples-{kind}.png") for kind in ("standard", "fitted")
+    )
+    assert standard.size == fitted.size == (8 * 24 * 2, 4 * 16 * 2)
+    assert standard.tobytes() != fitted.tobytes()
+
+
+def test_training_by_command_and_resuming(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(
+        "seed = 0\n[model]\nwidth = 24\nheight = 16\nchannels = [4, 8]\nlatent_dim = 4\n"
+        "[training]\nepochs = 1\nbatch_size = 16\nlearning_rate = 1e-3\n"
+    )
+    arguments = [
+        "train",
+        "--recipe",
+        str(recipe),
+        "--data",
+        folder,
+        "--out",
+        str(tmp_path / "run"),
+        "--device",
+        "cpu",
+    ]
+    assert commands.main(arguments) == 0
+    assert "36 pictures to train on, 4 to validate" in capsys.readouterr().out
+    assert commands.main([*arguments, "--resume", "--epochs", "3"]) == 0
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--recipe", "none", "--data", "synthetic", "--out", "x"], "no recipe 'none'"),
+        (["train", "--recipe", "tiny", "--data", "nowhere", "--out", "x"], "no folder 'nowhere'"),
+        (["train", "--recipe", "tiny", "--data", "synthetic", "--out", "x", "--resume"], "no checkpoint"),
+        (["export", "nowhere", "--out", "models/car-vae/1"], "no checkpoint"),
+        (["export", "nowhere", "--out", "models/car-vae"], "whole number for the version"),
+        (["evaluate", "nowhere", "--data", "synthetic"], "no checkpoint"),
+    ],
+)
+def test_mistakes_are_said_in_one_line(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert commands.main(arguments) == 1
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert error.startswith("error: ")
+    assert "\n" not in error
+
+
+def test_a_model_folder_is_evaluated_without_torch(folder: str, run_folder: Path, tmp_path: Path) -> None:
+    model = tmp_path / "models" / "cars" / "1"
+    assert commands.main(["export", str(run_folder), "--out", str(model)]) == 0
+    script = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from model_training.__main__ import main\n"
+        f"sys.exit(main(['evaluate', {str(model)!r}, '--data', {folder!r}]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={"HOME": str(tmp_path)},
+        check=True,
+    )
+    assert json.loads(done.stdout)["pictures"] == 40
