@@ -37,7 +37,7 @@ def latent_draws(codec: Codec, pixels: Pixels, seed: int) -> Doubles:
 
 
 def fit(latents: Doubles, held_out: Doubles, seed: int = 0) -> GaussianMixture:
-    """The mixture of full-covariance Gaussians with the highest likelihood of held-out latents.
+    """A mixture of full-covariance Gaussians; components are added while held-out latents become likelier.
 
     Args:
         latents, held_out: (N, latent_dim) and (M, latent_dim) float64.
@@ -56,8 +56,9 @@ def fit(latents: Doubles, held_out: Doubles, seed: int = 0) -> GaussianMixture:
         mixture.fit(latents)
         score = float(mixture.score(held_out))
         log.info("%d components: %.3f nats per held-out latent", components, score)
-        if best is None or score > best[0]:
-            best = (score, mixture)
+        if best is not None and score <= best[0]:
+            break
+        best = (score, mixture)
     assert best is not None
     return best[1]
 

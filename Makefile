@@ -1,0 +1,46 @@
+# Each target does its own set-up: a fresh clone needs Python 3.11 or newer, make, and nothing else.
+
+PYTHON ?= python3
+DATA ?= synthetic
+RUN ?= runs/seed
+
+BIN := .venv/bin
+RUNTIME := $(shell nvidia-smi --list-gpus >/dev/null 2>&1 && echo gpu || echo cpu)
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.PHONY: help serve test check format train clean
+
+help:  ## what there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+serve: .venv/serve  ## serve the shipped model on http://127.0.0.1:8000
+	$(BIN)/python -m app
+
+test: check  ## lint, types and all tests
+	$(BIN)/python -m pytest --quiet
+
+check: .venv/dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: .venv/dev  ## bring the code into its format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+train: .venv/dev  ## train the seed recipe: make train DATA=folder (without it: drawn cars)
+	$(BIN)/python -m model_training train --recipe seed --data $(DATA) --out $(RUN)
+
+clean:  ## remove what the targets made, but for training runs
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/serve: .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[$(RUNTIME)]'
+	@touch $@
+
+.venv/dev: .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[$(RUNTIME),train,dev]'
+	@touch $@ .venv/serve

@@ -1,0 +1,425 @@
+"""Gathers the rows of many requests into batches, without a timer: while one batch runs, the next gathers.
+
+A batcher knows neither pictures nor ONNX: rows lie along axis 0 of whatever arrays it is given.
+"""
+
+import asyncio
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import InferenceFailed, NotReady, QueueFull, QueueTimeout, ServiceError
+from app.stages import Stages
+
+Array = NDArray[Any]
+
+SMOOTHING = 0.2
+"""Weight of the newest batch in the running mean of seconds per row."""
+
+logger = logging.getLogger(__name__)
+
+
+class BatchObserver(Protocol):
+    """What a batcher tells about its work; called on the event loop, once per batch and not per request."""
+
+    def batch(
+        self, batcher: str, rows: int, run_seconds: float, queue_seconds: list[float], queued_rows: int
+    ) -> None:
+        """A batch of `rows` has run. `queue_seconds` has the wait of each request whose first rows were in
+        it; `queued_rows` is the length of the queue now."""
+
+    def skipped(self, batcher: str, rows: int) -> None:
+        """Rows left the queue without a run: their client has gone, or they waited too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatcherStatus:
+    """How a batcher is: `alive`, its worker is there; `reason`, why it is not healthy, fit to be shown."""
+
+    alive: bool
+    reason: str | None
+
+    @property
+    def healthy(self) -> bool:
+        """True when the batcher answers, as far as its last batch tells."""
+        return self.reason is None
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    rows: Array
+    future: asyncio.Future[tuple[Array, ...]]
+    submitted: float
+    taken: int = 0
+    """Rows that have been put into batches so far."""
+    started: float = 0.0
+    ended: float = 0.0
+    results: list[tuple[Array, ...]] = field(default_factory=list)
+
+    @property
+    def left(self) -> int:
+        return len(self.rows) - self.taken
+
+
+@dataclass(slots=True)
+class _Part:
+    """Rows start:stop of a request, as they take part in a batch."""
+
+    request: _Request
+    start: int
+    stop: int
+
+
+_Answer = tuple[_Request, tuple[Array, ...]]
+
+
+class Batcher:
+    """One worker thread that runs batches of rows, and the bounded queue before it.
+
+    Requests are taken in the order they came. One that is larger than a batch is split and rejoined; each
+    time it has filled a batch of its own it lets those behind it go first, so that small ones need not wait
+    for all of it.
+
+    Args:
+        name: for logs and metrics.
+        run: called on the worker thread with (n, ...) rows, 1 <= n <= max_batch_rows; gives arrays of n rows
+            each, which it must not use again.
+        max_batch_rows: most rows of one run.
+        max_queue_rows: most rows waiting; a single request of more can never be accepted.
+        queue_timeout: seconds a request may wait for its first rows to run.
+        observer: is told of every batch.
+        run_limit: seconds after which a run counts as hung: its requests and all waiting ones are answered,
+            and new ones are refused until it returns.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[Array], tuple[Array, ...]],
+        *,
+        max_batch_rows: int,
+        max_queue_rows: int,
+        queue_timeout: float,
+        observer: BatchObserver,
+        run_limit: float = 60.0,
+    ) -> None:
+        if max_batch_rows < 1 or max_queue_rows < 1:
+            raise ValueError("max_batch_rows and max_queue_rows must be at least 1")
+        self.name = name
+        self._infer = run
+        self._max_batch_rows = max_batch_rows
+        self._max_queue_rows = max_queue_rows
+        self._queue_timeout = queue_timeout
+        self._observer = observer
+        self._run_limit = run_limit
+        self._patience = min(queue_timeout, run_limit)
+        # The condition's lock guards what both threads change: the queue, the batch that runs and the flags.
+        self._condition = threading.Condition(threading.Lock())
+        self._waiting: deque[_Request] = deque()
+        self._queued_rows = 0
+        self._running: list[_Part] = []
+        self._run_started = 0.0
+        self._seconds_per_row = 0.0
+        self._closing = False
+        self._hung = False
+        self._death: str | None = None
+        self._last_failure: str | None = None
+        self._thread = threading.Thread(target=self._work, name=f"batcher-{name}", daemon=True)
+        # Only the event loop touches these two.
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._stopped = asyncio.Event()
+
+    def start(self) -> None:
+        """Start the worker; to be called on the event loop that will submit."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    @property
+    def queued_rows(self) -> int:
+        """Rows that wait for a batch now."""
+        return self._queued_rows
+
+    @property
+    def status(self) -> BatcherStatus:
+        """Whether the worker lives, and what is wrong with it."""
+        return BatcherStatus(alive=self._thread.is_alive(), reason=self._complaint() or self._last_failure)
+
+    def _complaint(self) -> str | None:
+        """Why nothing can be accepted, if that is so."""
+        if self._death is not None:
+            return self._death
+        if self._hung or self._running_too_long():
+            return f"the {self.name} has been in one run for more than {self._run_limit:g} s"
+        if self._closing:
+            return f"the {self.name} is shutting down"
+        return None if self._thread.is_alive() else f"the {self.name} has not been started"
+
+    async def submit(self, rows: Array, stages: Stages | None = None) -> tuple[Array, ...]:
+        """Run rows, in company of others where there are any.
+
+        Args:
+            rows: (n, ...), not to be changed before the answer; all requests have one row shape and dtype.
+            stages: gets `queue`, the wait for the first batch, and `inference`, from there to the end.
+
+        Returns:
+            the arrays that `run` gave, n rows each.
+
+        Raises:
+            QueueFull, QueueTimeout, NotReady, InferenceFailed.
+            ValueError: there are no rows, or more than max_queue_rows.
+        """
+        if not 0 < len(rows) <= self._max_queue_rows:
+            raise ValueError(f"a request must have 1 to {self._max_queue_rows} rows, not {len(rows)}")
+        request = _Request(rows, asyncio.get_running_loop().create_future(), time.monotonic())
+        with self._condition:
+            self._refuse(len(rows))
+            self._waiting.append(request)
+            self._queued_rows += len(rows)
+            self._condition.notify()
+        if self._sweeper is None:
+            self._sweep_in(self._patience)
+        try:
+            results = await request.future
+        except asyncio.CancelledError:
+            with self._condition:
+                skipped = self._remove([request])
+            self._report_skipped(skipped)
+            raise
+        if stages is not None:
+            stages.add("queue", request.started - request.submitted)
+            stages.add("inference", request.ended - request.started)
+        return results
+
+    async def drain(self) -> None:
+        """Refuse new requests, finish the accepted ones and stop the worker; returns early if a run hangs."""
+        self._refuse_from_now_on()
+        if self._thread.is_alive() and not self._hung:
+            await self._stopped.wait()
+        if not self._hung and self._thread.ident is not None:
+            self._thread.join()
+        self._stop_sweeping()
+
+    def close(self) -> None:
+        """Refuse new requests, answer the waiting ones with NotReady and end the worker after its batch."""
+        self._refuse_from_now_on()
+        with self._condition:
+            waiting = list(self._waiting)
+            skipped = self._remove(waiting)
+        self._report_skipped(skipped)
+        self._fail(waiting, lambda: NotReady("the service is shutting down"))
+
+    def _refuse_from_now_on(self) -> None:
+        with self._condition:
+            self._closing = True
+            self._condition.notify()
+
+    def _refuse(self, rows: int) -> None:
+        complaint = self._complaint()
+        if complaint is not None:
+            raise NotReady(complaint)
+        if self._queued_rows + rows > self._max_queue_rows:
+            wait = min(self._queued_rows * self._seconds_per_row, self._queue_timeout)
+            raise QueueFull(
+                f"{self._queued_rows} rows are waiting and {rows} more would exceed {self._max_queue_rows};"
+                " try again later",
+                retry_after=max(1, math.ceil(wait)),
+            )
+
+    def _remove(self, requests: Sequence[_Request]) -> int:
+        """Take requests out of the queue, with the lock held; gives the number of rows that will not run."""
+        before = self._queued_rows
+        gone = set(requests)
+        self._waiting = deque(request for request in self._waiting if request not in gone)
+        self._queued_rows = sum(request.left for request in self._waiting)
+        return before - self._queued_rows
+
+    def _report_skipped(self, rows: int) -> None:
+        if rows:
+            self._observer.skipped(self.name, rows)
+
+    def _sweep_in(self, seconds: float) -> None:
+        """Set the one timer of all requests. Late requests and a hung run must be noticed while the worker is
+        stuck, hence on the event loop."""
+        self._sweeper = self._loop.call_later(max(seconds, 0.001), self._sweep)
+
+    def _stop_sweeping(self) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+
+    def _sweep(self) -> None:
+        """Answer what is due, and come again when the next thing can be due, as long as there is work."""
+        now = time.monotonic()
+        with self._condition:
+            hung = self._hung = self._running_too_long()
+            stuck = [part.request for part in self._running] if hung else []
+            late = [request for request in self._waiting if hung or self._deadline(request) <= now]
+            skipped = self._remove(late)
+            next_time = self._next_time(now)
+        self._report_skipped(skipped)
+        if hung:
+            logger.error("%s: a batch has been running for more than %g s", self.name, self._run_limit)
+            self._fail(stuck, lambda: InferenceFailed("the model does not answer"))
+            self._fail(late, lambda: NotReady("the model does not answer"))
+            if self._closing:
+                self._stopped.set()
+        else:
+            timeout = self._queue_timeout
+            self._fail(
+                late, lambda: QueueTimeout(f"the request waited in the queue for more than {timeout:g} s")
+            )
+        self._sweeper = None
+        if next_time < math.inf:
+            self._sweep_in(next_time - now)
+
+    def _running_too_long(self) -> bool:
+        return bool(self._running) and time.monotonic() - self._run_started >= self._run_limit
+
+    def _deadline(self, request: _Request) -> float:
+        return math.inf if request.taken else request.submitted + self._queue_timeout
+
+    def _next_time(self, now: float) -> float:
+        """The earliest moment at which anything can be due, of what is here now or comes later."""
+        if self._hung or not (self._running or self._waiting):
+            return math.inf
+        run_due = self._run_started + self._run_limit if self._running else math.inf
+        return min((now + self._patience, run_due, *map(self._deadline, self._waiting)))
+
+    def _work(self) -> None:
+        """The worker thread."""
+        try:
+            while batch := self._take():
+                self._run(batch)
+        except BaseException:
+            logger.critical("%s: the worker died", self.name, exc_info=True)
+            self._die()
+        finally:
+            self._post(self._stopped.set)
+
+    def _take(self) -> list[_Part]:
+        """Wait for rows and form the next batch; an empty one means the end."""
+        batch: list[_Part] = []
+        room = self._max_batch_rows
+        with self._condition:
+            while not self._waiting:
+                if self._closing:
+                    return batch
+                self._condition.wait()
+            now = time.monotonic()
+            while room and self._waiting:
+                request = self._waiting.popleft()
+                start = request.taken
+                request.taken = min(start + room, len(request.rows))
+                room -= request.taken - start
+                batch.append(_Part(request, start, request.taken))
+                if start == 0:
+                    request.started = now
+                if request.left:
+                    filled_it_alone = len(batch) == 1
+                    (self._waiting.append if filled_it_alone else self._waiting.appendleft)(request)
+            self._queued_rows -= self._max_batch_rows - room
+            self._run_started = now
+            self._running = batch
+        return batch
+
+    def _run(self, batch: list[_Part]) -> None:
+        """Run one batch and send its results, or its failure, to the event loop in one call."""
+        requests = [part.request for part in batch]
+        rows = sum(part.stop - part.start for part in batch)
+        answers: list[_Answer] = []
+        failure = None
+        try:
+            answers = _split(batch, self._infer(_join(batch)), rows)
+        except Exception as error:
+            logger.exception("%s: a batch of %d rows failed", self.name, rows)
+            failure = str(error) if isinstance(error, ServiceError) else "the model failed on this batch"
+        seconds = time.monotonic() - self._run_started
+        with self._condition:
+            self._running = []
+            self._hung = False
+            if failure is None:
+                self._last_failure = None
+                self._seconds_per_row += SMOOTHING * (seconds / rows - self._seconds_per_row)
+            else:
+                self._last_failure = f"the last batch of the {self.name} failed"
+                self._remove(requests)
+            queued_rows = self._queued_rows
+        if failure is not None:
+            self._post(self._fail, requests, lambda: InferenceFailed(failure))
+            return
+        waits = [part.request.started - part.request.submitted for part in batch if part.start == 0]
+        self._post(self._deliver, answers, rows, seconds, waits, queued_rows)
+
+    def _deliver(
+        self,
+        answers: list[_Answer],
+        rows: int,
+        run_seconds: float,
+        waits: list[float],
+        queued_rows: int,
+    ) -> None:
+        for request, results in answers:
+            if not request.future.done():
+                request.future.set_result(results)
+        self._observer.batch(self.name, rows, run_seconds, waits, queued_rows)
+
+    def _fail(self, requests: list[_Request], error: Callable[[], ServiceError]) -> None:
+        for request in requests:
+            if not request.future.done():
+                request.future.set_exception(error())
+
+    def _die(self) -> None:
+        with self._condition:
+            self._death = f"the worker of the {self.name} has died"
+            lost = [*(part.request for part in self._running), *self._waiting]
+            self._running = []
+            self._remove(lost)
+        self._post(self._fail, lost, lambda: InferenceFailed("the model does not answer"))
+
+    def _post(self, callback: Callable[..., None], *args: Any) -> None:
+        """Have the event loop call something. Where it was closed, nobody waits any more: the worker ends."""
+        try:
+            self._loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError:
+            with self._condition:
+                self._closing = True
+                self._waiting.clear()
+                self._queued_rows = 0
+
+
+def _join(batch: list[_Part]) -> Array:
+    """The rows of a batch in one array; those of a lone request are not copied."""
+    parts = [part.request.rows[part.start : part.stop] for part in batch]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _split(batch: list[_Part], outputs: tuple[Array, ...], rows: int) -> list[_Answer]:
+    """Hand the outputs to the requests of a batch; gives those that are complete now, with their results."""
+    if any(len(output) != rows for output in outputs):
+        sizes = ", ".join(str(len(output)) for output in outputs)
+        raise InferenceFailed(f"batch size mismatch: {rows} rows went in and {sizes} came out")
+    ended = time.monotonic()
+    answers = []
+    begin = 0
+    for part in batch:
+        request, end = part.request, begin + part.stop - part.start
+        request.results.append(tuple(output[begin:end] for output in outputs))
+        begin = end
+        if request.left == 0:
+            request.ended = ended
+            answers.append((request, _rejoin(request.results)))
+    return answers
+
+
+def _rejoin(results: list[tuple[Array, ...]]) -> tuple[Array, ...]:
+    if len(results) == 1:
+        return results[0]
+    return tuple(np.concatenate(pieces) for pieces in zip(*results, strict=True))

@@ -1,0 +1,141 @@
+"""What can go wrong, and the one table from it to HTTP status codes.
+
+ServiceError                  the message may be shown to a client as it stands
+ ├─ PictureError
+ │   ├─ UnreadablePicture
+ │   ├─ UnsupportedPicture
+ │   └─ PictureTooLarge
+ ├─ MalformedBody
+ ├─ UnsupportedBody
+ ├─ BodyTooLarge
+ ├─ TooManyItems
+ ├─ InvalidField
+ ├─ Unauthorized
+ ├─ NotAcceptable
+ ├─ WrongModel
+ ├─ QueueFull
+ ├─ QueueTimeout
+ ├─ NotReady
+ └─ InferenceFailed
+StartupError                  the service refuses to start; the message is for the operator
+ ├─ ModelFolderError
+ └─ ProviderUnavailable
+"""
+
+from collections.abc import Sequence
+
+
+class ServiceError(Exception):
+    """An error whose message may be shown to a client as it stands."""
+
+
+class PictureError(ServiceError):
+    """A picture that cannot be used."""
+
+
+class UnreadablePicture(PictureError):
+    """The bytes are broken, truncated or empty."""
+
+
+class UnsupportedPicture(PictureError):
+    """The bytes are of no picture format that is accepted."""
+
+
+class PictureTooLarge(PictureError):
+    """The header of the picture announces more pixels than are allowed."""
+
+
+class MalformedBody(ServiceError):
+    """The body is not what its content type says: broken JSON or multipart."""
+
+
+class UnsupportedBody(ServiceError):
+    """The content type of the body is not one this endpoint reads."""
+
+
+class BodyTooLarge(ServiceError):
+    """The body has more bytes than are allowed."""
+
+
+class TooManyItems(ServiceError):
+    """The request holds more pictures or latents than are allowed."""
+
+
+class InvalidField(ServiceError):
+    """Well-formed input of the wrong shape or out of range.
+
+    Attributes:
+        problems: (place, message) pairs; a place reads like `latents[3][17]` or `query.size`.
+    """
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{place}: {message}" for place, message in problems))
+        self.problems = tuple(problems)
+
+
+class Unauthorized(ServiceError):
+    """An API key is configured and the request has none or a wrong one."""
+
+
+class NotAcceptable(ServiceError):
+    """The client accepts none of the formats the endpoint can answer in."""
+
+
+class WrongModel(ServiceError):
+    """The latents belong to another model than the one served."""
+
+
+class QueueFull(ServiceError):
+    """There is no room for the request's rows; nothing was queued.
+
+    Attributes:
+        retry_after: seconds after which there is likely to be room.
+    """
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class QueueTimeout(ServiceError):
+    """The request waited longer in the queue than is allowed."""
+
+
+class NotReady(ServiceError):
+    """The service is starting, draining or unable to answer."""
+
+
+class InferenceFailed(ServiceError):
+    """The model failed on the batch the request was in."""
+
+
+class StartupError(Exception):
+    """The service cannot start; the message says why in one line."""
+
+
+class ModelFolderError(StartupError):
+    """The model folder is missing, incomplete or not what its manifest says."""
+
+
+class ProviderUnavailable(StartupError):
+    """The execution provider that was asked for does not work on this machine."""
+
+
+STATUS: dict[type[ServiceError], tuple[int, str]] = {
+    UnreadablePicture: (400, "Unreadable picture"),
+    MalformedBody: (400, "Malformed body"),
+    Unauthorized: (401, "Unauthorized"),
+    NotAcceptable: (406, "Not acceptable"),
+    WrongModel: (409, "Latents of another model"),
+    BodyTooLarge: (413, "Body too large"),
+    PictureTooLarge: (413, "Picture too large"),
+    TooManyItems: (413, "Too many items"),
+    UnsupportedPicture: (415, "Unsupported picture format"),
+    UnsupportedBody: (415, "Unsupported body type"),
+    InvalidField: (422, "Invalid input"),
+    QueueFull: (429, "Queue full"),
+    InferenceFailed: (500, "Inference failed"),
+    NotReady: (503, "Not ready"),
+    QueueTimeout: (504, "Waited too long"),
+}
+"""Exception -> (HTTP status, title of the problem)."""

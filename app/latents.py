@@ -1,0 +1,216 @@
+"""Seeded draws and paths in the latent space, in pure NumPy.
+
+The same seed gives the same latents on every machine and with every version of NumPy: the counter-based
+generator Philox is fixed by its definition (Salmon et al. 2011), and RandomState's way from its bits to
+normal deviates is frozen (NEP 19). Everything is computed in float64 and rounded to float32 at the end, which
+hides the last bits, in which mathematical libraries differ.
+"""
+
+import io
+import secrets
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from app.errors import ModelFolderError
+
+Latents = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Method = Literal["linear", "spherical"]
+
+MAX_SEED = 2**53 - 1
+"""The largest seed: beyond it JavaScript and other readers of JSON lose integers."""
+
+NORMAL_STREAM, COMPONENT_STREAM = 0, 1
+
+SNAP = 1e-9
+"""A frame closer than this to a waypoint, in steps between waypoints, is that waypoint."""
+
+PARALLEL = 1e-6
+"""Sine of the angle below which two directions have no well-defined arc between them."""
+
+
+def new_seed() -> int:
+    """A fresh seed below 2**32, short enough to be typed."""
+    return secrets.randbits(32)
+
+
+def standard_draws(count: int, dim: int, seed: int, temperature: float = 1.0) -> Latents:
+    """Draw (count, dim) latents from N(0, temperature**2); the first rows do not depend on `count`."""
+    return _to_latents(temperature * _normal(count, dim, seed))
+
+
+def posterior_draws(mean: Latents, std: Latents, seed: int) -> Latents:
+    """Draw one latent from N(mean, std**2) for each row of (N, L) `mean` and `std`."""
+    count, dim = mean.shape
+    return _to_latents(mean + std * _normal(count, dim, seed))
+
+
+def _normal(count: int, dim: int, seed: int) -> Doubles:
+    return _random(seed, NORMAL_STREAM).standard_normal((count, dim))
+
+
+def _random(seed: int, stream: int) -> np.random.RandomState:
+    """A generator of its own for each stream and seed in 0..MAX_SEED: they are the halves of Philox's key."""
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"a seed must be between 0 and {MAX_SEED}")
+    return np.random.RandomState(np.random.Philox(key=seed + (stream << 64)))
+
+
+def _to_latents(values: Doubles) -> Latents:
+    """Round to float32; what is beyond its range becomes its largest number instead of infinity."""
+    limit = np.finfo(np.float32).max
+    return np.clip(values, -limit, limit).astype(np.float32)
+
+
+class Prior:
+    """A mixture of K Gaussians with full covariances, fitted on the encoded training set."""
+
+    def __init__(self, weights: ArrayLike, means: ArrayLike, cholesky: ArrayLike) -> None:
+        """Make a mixture.
+
+        Args:
+            weights: (K,) positive numbers; they are scaled to the sum 1.
+            means: (K, L).
+            cholesky: (K, L, L) lower triangular factors of the covariances, with positive diagonals.
+
+        Raises:
+            ValueError: the arrays do not describe such a mixture.
+        """
+        self.weights, self.means, self.cholesky = (
+            np.array(values, dtype=np.float64) for values in (weights, means, cholesky)
+        )
+        _check_mixture(self.weights, self.means, self.cholesky)
+        self.weights /= self.weights.sum()
+        self._mean: Doubles = self.weights @ self.means
+        self._factor: Doubles = np.asarray(np.linalg.cholesky(self._total_covariance()), dtype=np.float64)
+        self._inverse: Doubles = np.asarray(np.linalg.inv(self._factor), dtype=np.float64)
+
+    def _total_covariance(self) -> Doubles:
+        """(L, L), by the law of total covariance: within the components plus between their means."""
+        offsets = self.means - self._mean
+        between = (self.weights[:, None] * offsets).T @ offsets
+        within = [
+            weight * factor @ factor.T for weight, factor in zip(self.weights, self.cholesky, strict=True)
+        ]
+        total: Doubles = np.sum(within, axis=0) + between
+        return total
+
+    def draw(self, count: int, seed: int, temperature: float = 1.0) -> Latents:
+        """Draw (count, L) latents; the first rows do not depend on `count`.
+
+        `temperature` scales the deviation from the mean of the component that was drawn; 0 gives those means.
+        """
+        uniform = _random(seed, COMPONENT_STREAM).random_sample(count)
+        # Without the last bound: what lies above the others is the last component's, whatever the rounding.
+        components = np.searchsorted(np.cumsum(self.weights)[:-1], uniform, side="right")
+        draws = _normal(count, self.means.shape[1], seed)
+        # One product per row, and einsum instead of BLAS: the order of a sum must not depend on the count.
+        for row, component in zip(draws, components, strict=True):
+            deviation = np.einsum("ij,j->i", self.cholesky[component], row)
+            row[:] = self.means[component] + temperature * deviation
+        return _to_latents(draws)
+
+    def whiten(self, latents: NDArray[Any]) -> Doubles:
+        """(N, L) latents in the coordinates in which the mixture has mean 0 and covariance 1."""
+        whitened: Doubles = (latents - self._mean) @ self._inverse.T
+        return whitened
+
+    def unwhiten(self, whitened: Doubles) -> Doubles:
+        """The inverse of `whiten`."""
+        latents: Doubles = whitened @ self._factor.T + self._mean
+        return latents
+
+
+def _check_mixture(weights: Doubles, means: Doubles, cholesky: Doubles) -> None:
+    if means.ndim != 2 or 0 in means.shape:
+        raise ValueError(f"means must be of shape (K, L), not {means.shape}")
+    count, dim = means.shape
+    if weights.shape != (count,) or cholesky.shape != (count, dim, dim):
+        raise ValueError(
+            f"weights {weights.shape}, means {means.shape} and cholesky {cholesky.shape} do not match"
+        )
+    if not all(np.isfinite(values).all() for values in (weights, means, cholesky)):
+        raise ValueError("not all numbers are finite")
+    if (weights <= 0).any():
+        raise ValueError("not all weights are positive")
+    if np.triu(cholesky, 1).any() or (np.diagonal(cholesky, axis1=1, axis2=2) <= 0).any():
+        raise ValueError("the factors are not lower triangular with positive diagonals")
+
+
+def read_prior(content: bytes, latent_dim: int) -> Prior:
+    """Read a prior.npz with the arrays `weights`, `means` and `cholesky` of Prior.
+
+    Raises:
+        ModelFolderError: it is not such a file, or is of another latent size.
+    """
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            prior = Prior(arrays["weights"], arrays["means"], arrays["cholesky"])
+    except Exception as error:  # a damaged archive raises almost anything
+        raise ModelFolderError(f"the prior cannot be used ({error}); export the model again") from error
+    if prior.means.shape[1] != latent_dim:
+        raise ModelFolderError(
+            f"the prior has latents of {prior.means.shape[1]} numbers and the model of {latent_dim};"
+            " export the model again"
+        )
+    return prior
+
+
+def even_lambdas(steps: int) -> list[float]:
+    """`steps` (2 or more) equally spaced positions from 0 to 1, both included."""
+    positions: list[float] = np.linspace(0.0, 1.0, steps).tolist()
+    return positions
+
+
+def interpolate(waypoints: Latents, lambdas: Sequence[float], method: Method, prior: Prior | None) -> Latents:
+    """Points on the path through the waypoints.
+
+    Args:
+        waypoints: (W, L), W >= 2; they lie at equal distances along the path.
+        lambdas: positions in 0..1 along the whole path; those on a waypoint give it unchanged, bit by bit.
+        method: `linear`, or `spherical` (Shoemake 1985): along the arc between two directions, with the
+            length changing linearly, around the mean of the prior and in the coordinates it whitens; without
+            a prior, around the origin. Two points that have no arc, one being zero or both parallel or
+            opposite, are joined by a straight line.
+
+    Returns:
+        (len(lambdas), L) float32, finite.
+    """
+    positions = np.asarray(lambdas, dtype=np.float64) * (len(waypoints) - 1)
+    nearest = np.rint(positions).astype(np.intp)
+    begins = np.minimum(np.floor(positions).astype(np.intp), len(waypoints) - 2)
+    fractions = (positions - begins)[:, None]
+    if method == "linear":
+        points = waypoints.astype(np.float64)
+        frames = _to_latents(_lerp(points[begins], points[begins + 1], fractions))
+    else:
+        points = waypoints.astype(np.float64) if prior is None else prior.whiten(waypoints)
+        arcs = _slerp(points[begins], points[begins + 1], fractions)
+        frames = _to_latents(arcs if prior is None else prior.unwhiten(arcs))
+    on_waypoint = np.abs(positions - nearest) <= SNAP
+    frames[on_waypoint] = waypoints[nearest[on_waypoint]]
+    return frames
+
+
+def _lerp(begins: Doubles, ends: Doubles, fractions: Doubles) -> Doubles:
+    return (1 - fractions) * begins + fractions * ends
+
+
+def _slerp(begins: Doubles, ends: Doubles, fractions: Doubles) -> Doubles:
+    begin_norms, end_norms = (np.linalg.norm(points, axis=1, keepdims=True) for points in (begins, ends))
+    begin_units = begins / np.maximum(begin_norms, np.finfo(np.float64).tiny)
+    end_units = ends / np.maximum(end_norms, np.finfo(np.float64).tiny)
+    chord = np.linalg.norm(end_units - begin_units, axis=1, keepdims=True)
+    opposite_chord = np.linalg.norm(end_units + begin_units, axis=1, keepdims=True)
+    angles = 2 * np.arctan2(chord, opposite_chord)  # exact for small and for nearly straight angles
+    sines = np.sin(angles)
+    has_arc = (sines > PARALLEL) & (begin_norms > 0) & (end_norms > 0)
+    safe_sines = np.where(has_arc, sines, 1.0)
+    directions = (
+        np.sin((1 - fractions) * angles) * begin_units + np.sin(fractions * angles) * end_units
+    ) / safe_sines
+    arcs = _lerp(begin_norms, end_norms, fractions) * directions
+    return np.where(has_arc, arcs, _lerp(begins, ends, fractions))

@@ -1,0 +1,161 @@
+"""The manifest of a model folder: what training writes down about a model and serving checks."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from app.errors import ModelFolderError
+
+MANIFEST_NAME = "model.json"
+FORMAT: Final = 1
+"""Version of the layout of model.json itself; a reader refuses any other."""
+
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+PositiveInt = Annotated[int, Field(gt=0)]
+Deviation = Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class ImageSize:
+    """Size of the model's pictures in pixels."""
+
+    width: PositiveInt
+    height: PositiveInt
+
+
+@dataclass(frozen=True, config=STRICT)
+class ModelFile:
+    """A file of the folder: its plain name (never a path that leads elsewhere), its digest and its size."""
+
+    path: PlainName
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    bytes: Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class ModelFiles:
+    """The files of the folder; a model without a fitted prior has none."""
+
+    encoder: ModelFile
+    decoder: ModelFile
+    prior: ModelFile | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class Parity:
+    """Largest absolute differences between the ONNX graphs and torch, measured at export."""
+
+    encoder_mean: Deviation
+    encoder_log_variance: Deviation
+    decoder_grey_levels: Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Manifest:
+    """The contents of model.json. Values are checked on construction too: what is written can be read."""
+
+    name: PlainName
+    version: PositiveInt
+    image_size: ImageSize
+    fit: Literal["contain-replicate-blur"]
+    latent_dim: PositiveInt
+    parameters: PositiveInt
+    opset: PositiveInt
+    files: ModelFiles
+    parity: Parity
+    recipe: dict[str, Any]
+    data: dict[str, Any]
+    metrics: dict[str, float]
+    format: Literal[1] = FORMAT
+
+    @property
+    def id(self) -> str:
+        """The model's name on the wire, such as car-vae/1."""
+        return f"{self.name}/{self.version}"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read model.json strictly and verify the files it names.
+
+    Raises:
+        ModelFolderError: something is missing, altered or not understood; the message names it in one line.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        document = path.read_bytes()
+    except OSError as error:
+        raise ModelFolderError(
+            f"{path} cannot be read ({error.strerror}); point the model folder at an exported model"
+        ) from error
+    manifest = _parse(path, document)
+    for file in (manifest.files.encoder, manifest.files.decoder, manifest.files.prior):
+        if file is not None:
+            read_model_file(folder, file)
+    return manifest
+
+
+def _parse(path: Path, document: bytes) -> Manifest:
+    try:
+        found = json.loads(document)
+    except (ValueError, RecursionError) as error:
+        raise ModelFolderError(f"{path} is not valid JSON; export the model again") from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise ModelFolderError(
+            f"{path} is not of format {FORMAT}, the only one this version reads; export the model again"
+        )
+    try:
+        return TypeAdapter(Manifest).validate_json(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ModelFolderError(f"{path}: {place}: {first['msg']}; export the model again") from error
+
+
+def read_model_file(folder: Path, file: ModelFile) -> bytes:
+    """Read a file of the folder whole and verify it: what is returned is what was hashed.
+
+    Raises:
+        ModelFolderError: the file is missing, or is not the one the manifest was written for.
+    """
+    path = folder / file.path
+    if not path.is_file():
+        raise ModelFolderError(f"{path} is missing; copy the folder again")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelFolderError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+    if len(content) != file.bytes:
+        raise ModelFolderError(
+            f"{path} has {len(content)} bytes, {MANIFEST_NAME} says {file.bytes}; copy the folder again"
+        )
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        raise ModelFolderError(
+            f"{path} was altered: its sha256 is not the one in {MANIFEST_NAME}; copy the folder again"
+        )
+    return content
+
+
+def describe_file(path: Path) -> ModelFile:
+    """The manifest's entry for a file that has just been written into a model folder."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return ModelFile(path=path.name, sha256=digest, bytes=path.stat().st_size)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write model.json atomically; the same manifest gives the same bytes."""
+    document = json.dumps(asdict(manifest), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    temporary = folder / f".{MANIFEST_NAME}.{os.getpid()}"
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(document)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / MANIFEST_NAME)

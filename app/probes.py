@@ -1,0 +1,73 @@
+"""What is asked about the service and not of the model: health, description, metrics, the web page."""
+
+from pathlib import Path
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from app.metrics import MEDIA_TYPE as METRICS_TYPE
+from app.service import service_of
+
+PAGE = Path(__file__).parent / "static" / "index.html"
+FRESH = {"Cache-Control": "no-store"}
+
+
+def _json(content: object) -> Response:
+    return Response(orjson.dumps(content), headers=FRESH, media_type="application/json")
+
+
+async def live(_: Request) -> Response:
+    """200 while the process can answer."""
+    return _json({"status": "ok"})
+
+
+async def ready(request: Request) -> Response:
+    """200 when the model is loaded, warmed and answering and the service is not draining.
+
+    After a failed batch the model is asked itself, with one row: it may be well again.
+    """
+    vae, _ = service_of(request).parts()
+    if not vae.health().healthy:
+        await vae.probe()
+    return _json({"status": "ok"})
+
+
+async def model(request: Request) -> Response:
+    """What is served, and on what it runs."""
+    service = service_of(request)
+    vae, _ = service.parts()
+    manifest = vae.manifest
+    return _json(
+        {
+            "id": manifest.id,
+            "name": manifest.name,
+            "version": manifest.version,
+            "image_size": {"width": manifest.image_size.width, "height": manifest.image_size.height},
+            "latent_dim": manifest.latent_dim,
+            "parameters": manifest.parameters,
+            "provider": vae.provider,
+            "max_items": service.settings.max_items,
+            "metrics": manifest.metrics,
+        }
+    )
+
+
+async def metrics(request: Request) -> Response:
+    """The metrics of this process in Prometheus' text format."""
+    return Response(service_of(request).metrics.render(), headers=FRESH, media_type=METRICS_TYPE)
+
+
+async def page(_: Request) -> Response:
+    """The web page."""
+    return FileResponse(PAGE)
+
+
+ROUTES = (
+    Route("/health/live", live),
+    Route("/health/ready", ready),
+    Route("/model", model),
+    Route("/metrics", metrics),
+    Route("/", page),
+)

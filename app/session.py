@@ -1,0 +1,236 @@
+"""An ONNX Runtime session on the provider that was asked for, checked against its manifest and warmed up."""
+
+import contextlib
+import io
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidGraph, InvalidProtobuf
+
+from app.errors import ModelFolderError, ProviderUnavailable
+from app.manifest import Manifest
+
+Array = NDArray[Any]
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+
+NO_FOLDER = "/dev/null"
+"""Where ONNX Runtime is told to look for external weights, so that it finds none: they would escape the check
+of the files' hashes, and for a graph that comes as bytes they would be read from the working directory."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SessionSpec:
+    """Everything that decides how sessions run.
+
+    Attributes:
+        device: `cuda` is CUDA or an error; `auto` is CUDA where it truly works, else the CPU.
+        max_batch_rows: most rows of one run.
+        threads: CPU threads of one run; with several processes one each is fastest.
+        device_id: the GPU.
+        gpu_mem_limit: most bytes of each session's arena on the GPU, or None for no limit.
+    """
+
+    device: Literal["auto", "cpu", "cuda"]
+    max_batch_rows: int
+    threads: int = 1
+    device_id: int = 0
+    gpu_mem_limit: int | None = None
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of a graph: its name, NumPy dtype and the shape of one row."""
+
+    name: str
+    dtype: str
+    row_shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype} [N, {', '.join(map(str, self.row_shape))}]"
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """What goes into a graph and what comes out."""
+
+    name: str
+    input: TensorSpec
+    outputs: tuple[TensorSpec, ...]
+
+
+def encoder_graph(manifest: Manifest) -> GraphSpec:
+    """Pictures (N, H, W, 3) uint8 -> mean and log_variance (N, L) float32."""
+    latent = (manifest.latent_dim,)
+    outputs = (TensorSpec("mean", "float32", latent), TensorSpec("log_variance", "float32", latent))
+    return GraphSpec(manifest.files.encoder.path, _pictures(manifest), outputs)
+
+
+def decoder_graph(manifest: Manifest) -> GraphSpec:
+    """Latents (N, L) float32 -> pictures (N, H, W, 3) uint8."""
+    latents = TensorSpec("latents", "float32", (manifest.latent_dim,))
+    return GraphSpec(manifest.files.decoder.path, latents, (_pictures(manifest),))
+
+
+def _pictures(manifest: Manifest) -> TensorSpec:
+    return TensorSpec("pictures", "uint8", (manifest.image_size.height, manifest.image_size.width, 3))
+
+
+class Session:
+    """A graph on its provider. One thread at a time may run it."""
+
+    def __init__(self, graph: GraphSpec, session: ort.InferenceSession, ladder: tuple[int, ...]) -> None:
+        """Wrap a session; `ladder` holds the batch sizes it may run, ascending, or nothing for any."""
+        self._session = session
+        self._input = graph.input.name
+        self._outputs = [output.name for output in graph.outputs]
+        self._ladder = ladder
+        self.provider: str = session.get_providers()[0]
+        """The provider the session really runs on."""
+
+    def run(self, rows: Array) -> tuple[Array, ...]:
+        """Run n rows; gives the outputs in the graph's order, n rows each."""
+        count = len(rows)
+        size = next((rung for rung in self._ladder if rung >= count), count)
+        if size > count:
+            padding = np.zeros((size - count, *rows.shape[1:]), rows.dtype)
+            rows = np.concatenate((rows, padding))
+        outputs = self._session.run(self._outputs, {self._input: rows})
+        return tuple(output[:count] for output in outputs)
+
+
+def open_sessions(models: Mapping[GraphSpec, bytes], spec: SessionSpec) -> tuple[Session, ...]:
+    """Open and warm up graphs, all on the same provider.
+
+    Args:
+        models: the bytes of each graph's ONNX file, already verified.
+        spec: decides the provider and its options.
+
+    Raises:
+        ModelFolderError: a file is no valid graph, or not the one its manifest describes.
+        ProviderUnavailable: CUDA was asked for and does not work.
+    """
+    if spec.device == "auto":
+        try:
+            return open_sessions(models, replace(spec, device="cuda"))
+        except ProviderUnavailable as error:
+            level = logging.WARNING if CUDA in ort.get_available_providers() else logging.INFO
+            logger.log(level, "running on the CPU: %s", error)
+            return open_sessions(models, replace(spec, device="cpu"))
+    if spec.device == "cuda":
+        _load_cuda()
+    return tuple(_open_session(graph, model, spec) for graph, model in models.items())
+
+
+def _load_cuda() -> None:
+    """Find the CUDA and cuDNN libraries, in the pip packages too, before the first session needs them."""
+    if CUDA not in ort.get_available_providers():
+        raise ProviderUnavailable(
+            "this ONNX Runtime has no CUDA; install onnxruntime-gpu in place of onnxruntime"
+        )
+    if hasattr(ort, "preload_dlls"):
+        complaints = io.StringIO()
+        with contextlib.redirect_stdout(complaints):
+            ort.preload_dlls()
+        for line in complaints.getvalue().splitlines():
+            logger.warning("loading the CUDA libraries: %s", line)
+
+
+def _open_session(graph: GraphSpec, model: bytes, spec: SessionSpec) -> Session:
+    on_cuda = spec.device == "cuda"
+    providers = [(CUDA, _cuda_options(spec)), CPU] if on_cuda else [CPU]
+    try:
+        inner = ort.InferenceSession(model, _options(spec), providers=providers)
+        inner.disable_fallback()  # else a failing GPU is replaced by the CPU in the middle of the service
+        found = inner.get_providers()[0]
+        _check_graph(graph, inner)
+        session = Session(graph, inner, _ladder(spec.max_batch_rows) if on_cuda else ())
+        if not on_cuda:
+            _warm_up(session, graph, (spec.max_batch_rows, 1))
+        elif found == CUDA:
+            _warm_up(session, graph, _ladder(spec.max_batch_rows)[::-1])
+    except ModelFolderError:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        if on_cuda and not isinstance(error, InvalidGraph | InvalidProtobuf):
+            raise ProviderUnavailable(f"CUDA does not work for {graph.name}: {reason}") from error
+        raise ModelFolderError(f"{graph.name} cannot be run, export the model again: {reason}") from error
+    if on_cuda and found != CUDA:
+        raise ProviderUnavailable(
+            f"ONNX Runtime has CUDA but fell back to {found}; check the driver, CUDA and cuDNN (nvidia-smi)"
+        )
+    return session
+
+
+def _options(spec: SessionSpec) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.intra_op_num_threads = spec.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only: what matters of the rest is checked and said here
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", NO_FOLDER)
+    return options
+
+
+def _cuda_options(spec: SessionSpec) -> dict[str, str]:
+    options = {
+        "device_id": str(spec.device_id),
+        "cudnn_conv_algo_search": "HEURISTIC",  # EXHAUSTIVE times every algorithm for every size at start
+        "arena_extend_strategy": "kSameAsRequested",  # the ladder bounds what is needed; no doubling
+        "use_tf32": "0",  # its ten-bit mantissas would let a result depend on the batch it was in
+    }
+    if spec.gpu_mem_limit is not None:
+        options["gpu_mem_limit"] = str(spec.gpu_mem_limit)
+    return options
+
+
+def _ladder(max_batch_rows: int) -> tuple[int, ...]:
+    """The batch sizes allowed on a GPU: powers of two and the largest. Few shapes bound the memory of the
+    arena and the searches for convolution algorithms."""
+    powers = (1 << exponent for exponent in range(max_batch_rows.bit_length()))
+    return tuple(sorted({*powers, max_batch_rows}))
+
+
+def _check_graph(graph: GraphSpec, session: ort.InferenceSession) -> None:
+    """Refuse a graph whose inputs and outputs are not those that the manifest promises."""
+    expected = ([graph.input], list(graph.outputs))
+    found = ([_spec(node) for node in session.get_inputs()], [_spec(node) for node in session.get_outputs()])
+    if found != expected:
+        raise ModelFolderError(
+            f"{graph.name} maps {_list(found[0])} to {_list(found[1])}, but the manifest asks for"
+            f" {_list(expected[0])} to {_list(expected[1])}; export the model again"
+        )
+
+
+def _spec(node: Any) -> str | TensorSpec:
+    """A node of the graph; in words when its shape is not any number of rows of a fixed shape."""
+    kind = node.type.removeprefix("tensor(").removesuffix(")")
+    batch, *row_shape = node.shape or [0]
+    if isinstance(batch, int) or not all(isinstance(size, int) for size in row_shape):
+        return f"{node.name} {kind} {node.shape}"
+    return TensorSpec(node.name, "float32" if kind == "float" else kind, tuple(row_shape))
+
+
+def _list(tensors: list[TensorSpec] | list[str | TensorSpec]) -> str:
+    return ", ".join(map(str, tensors))
+
+
+def _warm_up(session: Session, graph: GraphSpec, sizes: tuple[int, ...]) -> None:
+    """Run every size once, the largest first: what the arena takes for it serves the smaller ones too."""
+    began = time.monotonic()
+    for size in sizes:
+        session.run(np.zeros((size, *graph.input.row_shape), graph.input.dtype))
+    seconds = time.monotonic() - began
+    logger.info("%s runs on %s, warmed up in %.1f s", graph.name, session.provider, seconds)

@@ -1,0 +1,18 @@
+"""Where the time of one request went: seconds per stage, for Server-Timing and the metrics."""
+
+
+class Stages:
+    """Adds up seconds per stage (read, decode, queue, inference, encode), in the order first met."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def add(self, name: str, seconds: float) -> None:
+        """Count `seconds` towards a stage; a stage may be met several times."""
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
+    def server_timing(self) -> str:
+        """The value of a Server-Timing header (W3C Server Timing), durations in milliseconds."""
+        return ", ".join(f"{name};dur={seconds * 1000:.2f}" for name, seconds in self.seconds.items())

@@ -1,0 +1,221 @@
+"""The model as the service uses it: encode, decode and what is made of the two, over one batcher each."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.batcher import Batcher, BatchObserver
+from app.errors import InvalidField, NotReady, ServiceError
+from app.latents import Latents, Method, Prior, interpolate, read_prior, standard_draws
+from app.manifest import Manifest, read_manifest, read_model_file
+from app.quality import Pixels, psnr, ssim
+from app.session import SessionSpec, decoder_graph, encoder_graph, open_sessions
+from app.stages import Stages
+
+PriorName = Literal["fitted", "standard"]
+
+MEASURED_INLINE = 4
+"""Most pictures whose quality is measured on the event loop, at about 0.2 ms each; more go to a thread."""
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """What the encoder says of N pictures: mean and standard deviation, (N, L) float32 each."""
+
+    mean: Latents
+    std: Latents
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """Latents (N, L) float32 and their pictures (N, H, W, 3) uint8."""
+
+    latents: Latents
+    pictures: Pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Quality:
+    """Per picture: PSNR in dB, 100 where identical, and SSIM; see app.quality."""
+
+    psnr: NDArray[np.float64]
+    ssim: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """Pictures decoded from the means of their posteriors; `quality` where it was asked for."""
+
+    pictures: Pixels
+    posterior: Posterior
+    quality: Quality | None
+
+
+@dataclass(frozen=True)
+class Health:
+    """Why the model does not answer, in words fit to be shown, or None when it does."""
+
+    reason: str | None
+
+    @property
+    def healthy(self) -> bool:
+        """True when the model answers, as far as the last batches tell."""
+        return self.reason is None
+
+
+class Vae:
+    """An encoder and a decoder behind their batchers. All coroutines raise what Batcher.submit raises."""
+
+    def __init__(
+        self, manifest: Manifest, prior: Prior | None, encoder: Batcher, decoder: Batcher, provider: str
+    ) -> None:
+        """Put a model together; `provider` is the one its sessions really run on."""
+        self.manifest = manifest
+        self.prior = prior
+        self.provider = provider
+        self._encoder = encoder
+        self._decoder = decoder
+        size = manifest.image_size
+        self._picture_shape = (size.height, size.width, 3)
+
+    def start(self) -> None:
+        """Start the batchers; to be called on the event loop that serves."""
+        self._encoder.start()
+        self._decoder.start()
+
+    async def drain(self) -> None:
+        """Refuse new work and finish what was accepted; the encoder first, as requests pass it first."""
+        await self._encoder.drain()
+        await self._decoder.drain()
+
+    def close(self) -> None:
+        """Refuse new work and answer what is waiting with NotReady."""
+        self._encoder.close()
+        self._decoder.close()
+
+    def health(self) -> Health:
+        """Whether both halves answer, as far as their last batches tell."""
+        return Health(self._encoder.status.reason or self._decoder.status.reason)
+
+    async def probe(self) -> None:
+        """Run one row through both halves, as a request would.
+
+        Raises:
+            NotReady: one of them does not answer; the message says why.
+        """
+        try:
+            await self.encode(np.zeros((1, *self._picture_shape), np.uint8))
+            await self.decode(np.zeros((1, self.manifest.latent_dim), np.float32))
+        except ServiceError as error:
+            raise NotReady(str(error)) from error
+
+    async def encode(self, pictures: Pixels, stages: Stages | None = None) -> Posterior:
+        """Encode (N, H, W, 3) uint8 pictures of the model's size."""
+        _check(pictures, np.uint8, self._picture_shape)
+        mean, log_variance = await self._encoder.submit(pictures, stages)
+        return Posterior(mean, np.exp(0.5 * log_variance))
+
+    async def decode(self, latents: Latents, stages: Stages | None = None) -> Pixels:
+        """Decode (N, L) float32 latents to (N, H, W, 3) uint8 pictures."""
+        _check(latents, np.float32, (self.manifest.latent_dim,))
+        (pictures,) = await self._decoder.submit(latents, stages)
+        return pictures
+
+    async def reconstruct(
+        self, pictures: Pixels, stages: Stages | None = None, *, measure: bool = False
+    ) -> Reconstruction:
+        """Encode pictures and decode their means; `measure` compares the result with the input."""
+        posterior = await self.encode(pictures, stages)
+        decoded = await self.decode(posterior.mean, stages)
+        quality = None
+        if measure and len(pictures) <= MEASURED_INLINE:
+            quality = _measure(pictures, decoded)
+        elif measure:
+            quality = await asyncio.to_thread(_measure, pictures, decoded)
+        return Reconstruction(decoded, posterior, quality)
+
+    async def sample(
+        self,
+        count: int,
+        seed: int,
+        temperature: float = 1.0,
+        prior: PriorName | None = None,
+        stages: Stages | None = None,
+    ) -> Decoded:
+        """Decode draws from the `fitted` prior or from N(0, 1); by default the fitted one where there is one.
+
+        Raises:
+            InvalidField: the fitted prior was asked for and the model has none.
+        """
+        if prior == "fitted" and self.prior is None:
+            raise InvalidField([("prior", 'this model has no fitted prior; ask for "standard"')])
+        if prior == "standard" or self.prior is None:
+            latents = standard_draws(count, self.manifest.latent_dim, seed, temperature)
+        else:
+            latents = self.prior.draw(count, seed, temperature)
+        return Decoded(latents, await self.decode(latents, stages))
+
+    async def interpolate(
+        self,
+        waypoints: Latents,
+        lambdas: Sequence[float],
+        method: Method = "linear",
+        stages: Stages | None = None,
+    ) -> Decoded:
+        """Decode points on the path through (W, L) waypoints; see app.latents.interpolate."""
+        latents = interpolate(waypoints, lambdas, method, self.prior)
+        return Decoded(latents, await self.decode(latents, stages))
+
+
+def load_vae(
+    folder: Path, spec: SessionSpec, *, max_queue_rows: int, queue_timeout: float, observer: BatchObserver
+) -> Vae:
+    """Read and verify a model folder, open its sessions on their provider and warm them up.
+
+    Args:
+        folder: holds model.json and the files it names.
+        spec: decides the sessions and the size of batches.
+        max_queue_rows: most rows waiting before each half; at least as many as the largest request has.
+        queue_timeout: seconds a request may wait before each half.
+        observer: is told of every batch of `encoder` and `decoder`.
+
+    Raises:
+        ModelFolderError, ProviderUnavailable.
+    """
+    manifest = read_manifest(folder)
+    files = manifest.files
+    prior = (
+        None if files.prior is None else read_prior(read_model_file(folder, files.prior), manifest.latent_dim)
+    )
+    models = {
+        encoder_graph(manifest): read_model_file(folder, files.encoder),
+        decoder_graph(manifest): read_model_file(folder, files.decoder),
+    }
+    sessions = open_sessions(models, spec)
+    encoder, decoder = (
+        Batcher(
+            name,
+            session.run,
+            max_batch_rows=spec.max_batch_rows,
+            max_queue_rows=max_queue_rows,
+            queue_timeout=queue_timeout,
+            observer=observer,
+        )
+        for name, session in zip(("encoder", "decoder"), sessions, strict=True)
+    )
+    return Vae(manifest, prior, encoder, decoder, sessions[0].provider)
+
+
+def _measure(originals: Pixels, pictures: Pixels) -> Quality:
+    return Quality(psnr(originals, pictures), ssim(originals, pictures))
+
+
+def _check(rows: NDArray[Any], dtype: type, row_shape: tuple[int, ...]) -> None:
+    """Rows of another kind would fail the whole batch they are in, with other requests in it."""
+    if rows.dtype != dtype or rows.shape[1:] != row_shape:
+        raise ValueError(f"rows must be {dtype.__name__} {row_shape}, not {rows.dtype} {rows.shape[1:]}")

@@ -1,0 +1,95 @@
+"""`python -m app` as a process: refusals in one line, and an end without fuss."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def environment(**settings: object) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CAR_VAE_")}
+    return clean | {f"CAR_VAE_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+@contextmanager
+def running(**settings: object) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "app"]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment(**settings),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def refusal(**settings: object) -> str:
+    with running(**settings) as process:
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 1
+    assert "Traceback" not in output
+    return output
+
+
+def test_missing_model_is_one_line(tmp_path: Path) -> None:
+    output = refusal(model_dir=tmp_path / "none")
+    assert output.count("\n") == 1
+    assert "model.json" in output
+
+
+def test_wrong_settings_are_named(model_folder: Path) -> None:
+    output = refusal(model_dir=model_folder, port="many", api_keys="")
+    assert re.findall(r"^CAR_VAE_\w+", output, re.MULTILINE) == ["CAR_VAE_PORT", "CAR_VAE_API_KEYS"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_start_that_fails_in_the_workers(model_folder: Path, tmp_path: Path, workers: int) -> None:
+    broken = shutil.copytree(model_folder, tmp_path / "broken")
+    manifest = (model_folder / "model.json").read_text()
+    (broken / "model.json").write_text(manifest.replace('"latent_dim": 8', '"latent_dim": 9'))
+    output = refusal(model_dir=broken, device="cpu", workers=workers, port=0)
+    assert "export the model again" in output
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_ends_with_success(model_folder: Path, workers: int) -> None:
+    with running(model_dir=model_folder, device="cpu", workers=workers, port=0) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            text = "".join(lines)
+            if text.count("startup complete") == workers and "running on http" in text:
+                break
+        address = re.search(r"http://127\.0\.0\.1:\d+", "".join(lines))
+        assert address is not None, lines
+        with urllib.request.urlopen(f"{address[0]}/sample?seed=1", timeout=30) as answer:
+            assert answer.headers["content-type"] == "image/png"
+            assert "server" not in answer.headers
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+    assert "Traceback" not in output
+
+
+def test_taken_port(model_folder: Path) -> None:
+    with running(model_dir=model_folder, device="cpu", port=0) as process:
+        assert process.stdout is not None
+        address = next(found for line in process.stdout if (found := re.search(r"127\.0\.0\.1:(\d+)", line)))
+        assert "address already in use" in refusal(model_dir=model_folder, device="cpu", port=address[1])

@@ -1,0 +1,513 @@
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from app.batcher import Batcher
+from app.errors import InferenceFailed, NotReady, QueueFull, QueueTimeout
+from app.stages import Stages
+
+Array = NDArray[Any]
+
+LONG = 10.0
+"""Seconds that no test comes near unless it hangs."""
+
+
+class Model:
+    """Doubles its rows and records them. While held, a run waits inside; a row of -1 makes it fail."""
+
+    def __init__(self, max_batch_rows: int) -> None:
+        self.max_batch_rows = max_batch_rows
+        self.batches: list[Array] = []
+        self.entered = threading.Semaphore(0)
+        self.free = threading.Event()
+        self.free.set()
+
+    def run(self, rows: Array) -> tuple[Array, ...]:
+        assert 0 < len(rows) <= self.max_batch_rows
+        self.batches.append(rows)
+        self.entered.release()
+        assert self.free.wait(LONG)
+        if (rows == -1).any():
+            raise RuntimeError("secret detail of the runtime")
+        return rows * 2, rows[:, 0].astype(np.float64)
+
+    @property
+    def sizes(self) -> list[int]:
+        return [len(batch) for batch in self.batches]
+
+    async def running(self) -> None:
+        """Return when the next run has begun."""
+        assert await asyncio.to_thread(self.entered.acquire, timeout=LONG)
+
+
+class Observer:
+    def __init__(self) -> None:
+        self.batches: list[tuple[str, int, int]] = []
+        self.run_seconds: list[float] = []
+        self.queue_seconds: list[float] = []
+        self.skipped_rows = 0
+
+    def batch(
+        self, batcher: str, rows: int, run_seconds: float, queue_seconds: list[float], queued_rows: int
+    ) -> None:
+        self.batches.append((batcher, rows, queued_rows))
+        self.run_seconds.append(run_seconds)
+        self.queue_seconds += queue_seconds
+
+    def skipped(self, batcher: str, rows: int) -> None:
+        assert batcher == "test"
+        self.skipped_rows += rows
+
+
+class Setup:
+    """A started batcher with its model and observer."""
+
+    def __init__(
+        self,
+        max_batch_rows: int = 4,
+        max_queue_rows: int = 100,
+        queue_timeout: float = LONG,
+        run_limit: float = LONG,
+    ) -> None:
+        self.model = Model(max_batch_rows)
+        self.observer = Observer()
+        self.batcher = Batcher(
+            "test",
+            self.model.run,
+            max_batch_rows=max_batch_rows,
+            max_queue_rows=max_queue_rows,
+            queue_timeout=queue_timeout,
+            observer=self.observer,
+            run_limit=run_limit,
+        )
+
+    async def submit(self, *values: int) -> asyncio.Task[tuple[Array, ...]]:
+        """Submit one row per value, without waiting for the answer."""
+        task = asyncio.create_task(self.batcher.submit(rows(*values)))
+        await asyncio.sleep(0)
+        return task
+
+    async def hold(self) -> asyncio.Task[tuple[Array, ...]]:
+        """Make the worker wait inside a run of the single row 0."""
+        self.model.free.clear()
+        task = await self.submit(0)
+        await self.model.running()
+        return task
+
+
+@asynccontextmanager
+async def started(**limits: Any) -> AsyncIterator[Setup]:
+    setup = Setup(**limits)
+    setup.batcher.start()
+    try:
+        yield setup
+    finally:
+        setup.model.free.set()
+        async with asyncio.timeout(LONG):
+            await setup.batcher.drain()
+
+
+def rows(*values: int) -> Array:
+    return np.array([[value, value] for value in values])
+
+
+async def check(task: asyncio.Task[tuple[Array, ...]], *values: int) -> None:
+    doubled, firsts = await task
+    np.testing.assert_array_equal(doubled, 2 * rows(*values))
+    np.testing.assert_array_equal(firsts, values)
+
+
+async def test_a_lone_request_runs_at_once_and_uncopied() -> None:
+    async with started() as setup:
+        mine = rows(1, 2)
+        doubled, _ = await setup.batcher.submit(mine)
+        np.testing.assert_array_equal(doubled, 2 * mine)
+        assert setup.model.sizes == [2]
+        assert np.shares_memory(setup.model.batches[0], mine)
+
+
+async def test_requests_gather_while_a_batch_runs() -> None:
+    async with started() as setup:
+        first = await setup.hold()
+        others = [await setup.submit(value) for value in (1, 2, 3, 4, 5)]
+        assert setup.batcher.queued_rows == 5
+        setup.model.free.set()
+        await check(first, 0)
+        for value, task in enumerate(others, start=1):
+            await check(task, value)
+        assert setup.model.sizes == [1, 4, 1]
+        assert setup.observer.batches == [("test", 1, 5), ("test", 4, 1), ("test", 1, 0)]
+        assert len(setup.observer.queue_seconds) == 6
+        assert all(seconds >= 0 for seconds in setup.observer.queue_seconds + setup.observer.run_seconds)
+
+
+async def test_rows_are_counted_and_not_requests() -> None:
+    async with started() as setup:
+        await setup.hold()
+        tasks = [await setup.submit(1, 2, 3), await setup.submit(4, 5), await setup.submit(6)]
+        setup.model.free.set()
+        await check(tasks[0], 1, 2, 3)
+        await check(tasks[1], 4, 5)
+        await check(tasks[2], 6)
+        assert [batch[:, 0].tolist() for batch in setup.model.batches] == [[0], [1, 2, 3, 4], [5, 6]]
+
+
+async def test_the_queue_is_bounded_in_rows() -> None:
+    async with started(max_queue_rows=5) as setup:
+        await setup.hold()
+        accepted = [await setup.submit(1, 2, 3)]
+        with pytest.raises(QueueFull, match="3 rows are waiting and 3 more would exceed 5") as caught:
+            await setup.batcher.submit(rows(4, 5, 6))
+        assert caught.value.retry_after >= 1
+        accepted += [await setup.submit(4), await setup.submit(5)]
+        with pytest.raises(QueueFull):
+            await setup.batcher.submit(rows(6))
+        assert setup.batcher.queued_rows == 5
+        setup.model.free.set()
+        await asyncio.gather(*accepted)
+        assert setup.batcher.queued_rows == 0
+
+
+@pytest.mark.parametrize("count", [0, 6])
+async def test_a_request_that_could_never_run_is_an_error(count: int) -> None:
+    async with started(max_queue_rows=5) as setup:
+        with pytest.raises(ValueError, match=f"1 to 5 rows, not {count}"):
+            await setup.batcher.submit(np.zeros((count, 2)))
+        await check(await setup.submit(1, 2, 3, 4, 5), 1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize("limits", [{"max_batch_rows": 0}, {"max_queue_rows": 0}])
+def test_limits_without_room_are_refused(limits: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="must be at least 1"):
+        Setup(**limits)
+
+
+async def test_the_deadline_holds_while_waiting_and_not_while_running() -> None:
+    async with started(queue_timeout=0.02) as setup:
+        running = await setup.hold()
+        late = [await setup.submit(1), await setup.submit(2, 3)]
+        for task in late:
+            with pytest.raises(QueueTimeout, match=r"more than 0\.02 s"):
+                await task
+        assert not running.done()
+        assert setup.observer.skipped_rows == 3
+        assert setup.batcher.queued_rows == 0
+        setup.model.free.set()
+        await check(running, 0)
+        await check(await setup.submit(4), 4)
+        assert [batch[:, 0].tolist() for batch in setup.model.batches] == [[0], [4]]
+
+
+async def test_each_request_has_its_own_deadline() -> None:
+    async with started(queue_timeout=0.05) as setup:
+        running = await setup.hold()
+        first = await setup.submit(1)
+        with pytest.raises(QueueTimeout):
+            await first
+        second = await setup.submit(2)
+        assert not second.done()
+        with pytest.raises(QueueTimeout):
+            await second
+        assert not running.done()
+
+
+async def test_a_request_that_has_begun_has_no_deadline() -> None:
+    async with started(queue_timeout=0.02) as setup:
+        setup.model.free.clear()
+        big = await setup.submit(1, 2, 3, 4, 5)
+        await setup.model.running()
+        late = await setup.submit(6)
+        with pytest.raises(QueueTimeout):
+            await late
+        setup.model.free.set()
+        await check(big, 1, 2, 3, 4, 5)
+
+
+async def test_rows_of_clients_that_have_gone_are_skipped() -> None:
+    async with started(max_queue_rows=5) as setup:
+        await setup.hold()
+        gone, stays = await setup.submit(1, 2, 3), await setup.submit(4)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert setup.batcher.queued_rows == 1
+        assert setup.observer.skipped_rows == 3
+        newcomer = await setup.submit(5, 6, 7, 8)
+        setup.model.free.set()
+        await check(stays, 4)
+        await check(newcomer, 5, 6, 7, 8)
+        assert [batch[:, 0].tolist() for batch in setup.model.batches] == [[0], [4, 5, 6, 7], [8]]
+
+
+async def test_a_client_that_goes_during_its_run_loses_only_its_own_answer() -> None:
+    async with started() as setup:
+        await setup.hold()
+        gone, stays = await setup.submit(1), await setup.submit(2)
+        setup.model.free.set()
+        await setup.model.running()
+        gone.cancel()
+        await check(stays, 2)
+        await check(await setup.submit(3), 3)
+
+
+async def test_the_rest_of_a_big_request_is_skipped_when_its_client_goes() -> None:
+    async with started() as setup:
+        setup.model.free.clear()
+        big = await setup.submit(*range(10))
+        await setup.model.running()
+        big.cancel()
+        await asyncio.gather(big, return_exceptions=True)
+        setup.model.free.set()
+        await check(await setup.submit(7), 7)
+        assert setup.model.sizes == [4, 1]
+        assert setup.observer.skipped_rows == 6
+
+
+async def test_a_big_request_is_split_and_rejoined() -> None:
+    async with started() as setup:
+        await check(await setup.submit(*range(10)), *range(10))
+        assert setup.model.sizes == [4, 4, 2]
+
+
+async def test_a_big_request_lets_small_ones_pass() -> None:
+    async with started() as setup:
+        await setup.hold()
+        big = await setup.submit(*range(10, 20))
+        small = [await setup.submit(1), await setup.submit(2)]
+        setup.model.free.set()
+        await check(big, *range(10, 20))
+        for value, task in enumerate(small, start=1):
+            await check(task, value)
+        batches = [batch[:, 0].tolist() for batch in setup.model.batches]
+        assert batches == [[0], [10, 11, 12, 13], [1, 2, 14, 15], [16, 17, 18, 19]]
+
+
+async def test_a_failed_batch_answers_only_its_own_requests(caplog: pytest.LogCaptureFixture) -> None:
+    async with started() as setup:
+        first = await setup.hold()
+        doomed = [await setup.submit(1, 2, 3), await setup.submit(-1)]
+        spared = await setup.submit(4)
+        setup.model.free.set()
+        with caplog.at_level(logging.CRITICAL + 1, "app.batcher"):
+            for task in doomed:
+                with pytest.raises(InferenceFailed, match="the model failed on this batch") as caught:
+                    await task
+                assert "secret" not in str(caught.value)
+        await check(first, 0)
+        await check(spared, 4)
+        assert setup.batcher.status.healthy
+
+
+async def test_the_cause_of_a_failure_is_logged_and_unhealthy_until_a_batch_succeeds(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with started() as setup:
+        with pytest.raises(InferenceFailed):
+            await setup.batcher.submit(rows(-1))
+        assert "secret detail of the runtime" in caplog.text
+        status = setup.batcher.status
+        assert status.alive
+        assert not status.healthy
+        assert status.reason == "the last batch of the test failed"
+        await check(await setup.submit(1), 1)
+        assert setup.batcher.status.healthy
+
+
+async def test_the_rest_of_a_failed_request_does_not_run() -> None:
+    async with started() as setup:
+        with pytest.raises(InferenceFailed):
+            await setup.batcher.submit(rows(1, 2, 3, -1, 5, 6, 7, 8, 9))
+        await check(await setup.submit(1), 1)
+        assert setup.model.sizes == [4, 1]
+        assert setup.batcher.queued_rows == 0
+
+
+async def test_outputs_of_another_size_fail_the_batch() -> None:
+    def run(batch: Array) -> tuple[Array, ...]:
+        return batch, batch[1:] if batch[0, 0] else batch
+
+    batcher = Batcher(
+        "test", run, max_batch_rows=4, max_queue_rows=4, queue_timeout=LONG, observer=Observer()
+    )
+    batcher.start()
+    with pytest.raises(InferenceFailed, match="batch size mismatch: 2 rows went in and 2, 1 came out"):
+        await batcher.submit(rows(1, 2))
+    assert len((await batcher.submit(rows(0, 2)))[1]) == 2
+    await batcher.drain()
+
+
+async def test_when_the_worker_dies_everyone_is_answered(caplog: pytest.LogCaptureFixture) -> None:
+    entered, free = threading.Event(), threading.Event()
+
+    def run(batch: Array) -> tuple[Array, ...]:
+        entered.set()
+        free.wait(LONG)
+        raise SystemExit(len(batch))
+
+    batcher = Batcher(
+        "test", run, max_batch_rows=1, max_queue_rows=4, queue_timeout=LONG, observer=Observer()
+    )
+    batcher.start()
+    tasks = [asyncio.create_task(batcher.submit(rows(value))) for value in (1, 2)]
+    await asyncio.to_thread(entered.wait, LONG)
+    free.set()
+    for task in tasks:
+        with pytest.raises(InferenceFailed, match="the model does not answer"):
+            await task
+    assert "the worker died" in caplog.text
+    assert batcher.status.reason == "the worker of the test has died"
+    with pytest.raises(NotReady, match="has died"):
+        await batcher.submit(rows(3))
+    await batcher.drain()
+    assert not batcher.status.alive
+
+
+async def test_a_hung_run_is_noticed_and_everyone_is_answered() -> None:
+    async with started(run_limit=0.05) as setup:
+        running = await setup.hold()
+        waiting = await setup.submit(1)
+        with pytest.raises(InferenceFailed, match="does not answer"):
+            await running
+        with pytest.raises(NotReady, match="does not answer"):
+            await waiting
+        assert setup.batcher.status.reason == "the test has been in one run for more than 0.05 s"
+        with pytest.raises(NotReady, match=r"in one run for more than 0\.05 s"):
+            await setup.batcher.submit(rows(2))
+        setup.model.free.set()
+        async with asyncio.timeout(LONG):
+            while not setup.batcher.status.healthy:
+                await asyncio.sleep(0.001)
+        await check(await setup.submit(3), 3)
+
+
+async def test_a_later_run_that_hangs_is_noticed_too() -> None:
+    async with started(run_limit=0.05, max_batch_rows=1) as setup:
+        for value in range(20):
+            await check(await setup.submit(value), value)
+        running = await setup.hold()
+        with pytest.raises(InferenceFailed, match="does not answer"):
+            await running
+
+
+async def test_drain_finishes_what_was_accepted_and_refuses_the_rest() -> None:
+    async with started() as setup:
+        first = await setup.hold()
+        waiting = [await setup.submit(1, 2, 3, 4, 5), await setup.submit(6)]
+        draining = asyncio.create_task(setup.batcher.drain())
+        await asyncio.sleep(0)
+        with pytest.raises(NotReady, match="shutting down"):
+            await setup.batcher.submit(rows(7))
+        assert not draining.done()
+        setup.model.free.set()
+        await draining
+        await check(first, 0)
+        await check(waiting[0], 1, 2, 3, 4, 5)
+        await check(waiting[1], 6)
+        assert not setup.batcher.status.alive
+        await setup.batcher.drain()
+
+
+async def test_drain_does_not_wait_for_a_hung_run() -> None:
+    async with started(run_limit=0.05) as setup:
+        running = await setup.hold()
+        async with asyncio.timeout(LONG):
+            await setup.batcher.drain()
+        assert setup.batcher.status.alive
+        with pytest.raises(InferenceFailed):
+            await running
+        async with asyncio.timeout(LONG):
+            await setup.batcher.drain()
+
+
+async def test_drain_of_a_batcher_that_was_not_started() -> None:
+    setup = Setup()
+    with pytest.raises(NotReady, match="has not been started"):
+        await setup.batcher.submit(rows(1))
+    await setup.batcher.drain()
+
+
+async def test_close_answers_what_is_waiting() -> None:
+    async with started() as setup:
+        running = await setup.hold()
+        waiting = await setup.submit(1, 2)
+        setup.batcher.close()
+        with pytest.raises(NotReady, match="shutting down"):
+            await waiting
+        assert setup.observer.skipped_rows == 2
+        setup.model.free.set()
+        await check(running, 0)
+
+
+def test_the_worker_ends_when_its_event_loop_was_closed() -> None:
+    setup = Setup()
+
+    async def abandon() -> None:
+        setup.batcher.start()
+        await setup.hold()
+
+    asyncio.run(abandon())
+    (worker,) = (thread for thread in threading.enumerate() if thread.name == "batcher-test")
+    setup.model.free.set()
+    worker.join(LONG)
+    assert not worker.is_alive()
+
+
+async def test_stages_get_the_time_in_the_queue_and_in_runs() -> None:
+    async with started() as setup:
+        await setup.hold()
+        stages = Stages()
+        waiting = asyncio.create_task(setup.batcher.submit(rows(*range(6)), stages))
+        await asyncio.sleep(0)
+        setup.model.free.set()
+        await waiting
+        assert list(stages.seconds) == ["queue", "inference"]
+        assert setup.model.sizes == [1, 4, 2]
+        assert stages.seconds["queue"] == setup.observer.queue_seconds[1]
+        assert stages.seconds["inference"] >= setup.observer.run_seconds[1]
+
+
+async def test_results_are_not_shared_between_requests_or_reused() -> None:
+    async with started() as setup:
+        await setup.hold()
+        first, second = await setup.submit(1), await setup.submit(2)
+        setup.model.free.set()
+        await first
+        (await first)[0][:] = 99
+        await check(second, 2)
+        await check(await setup.submit(3, 4), 3, 4)
+        await check(second, 2)
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_many_submitters_get_exactly_their_own_rows(seed: int) -> None:
+    random = np.random.RandomState(seed)
+    answered = gone = 0
+
+    async def client(setup: Setup, number: int) -> None:
+        nonlocal answered, gone
+        values = [1000 * number + row for row in range(random.randint(1, 13))]
+        task = asyncio.create_task(setup.batcher.submit(rows(*values)))
+        for _ in range(random.randint(0, 4)):
+            await asyncio.sleep(0)
+        if random.random() < 0.2:
+            task.cancel()
+        try:
+            await check(task, *values)
+            answered += 1
+        except asyncio.CancelledError:
+            gone += 1
+
+    async with started(max_batch_rows=int(random.randint(1, 9)), max_queue_rows=10_000) as setup:
+        async with asyncio.timeout(LONG):
+            await asyncio.gather(*(client(setup, number) for number in range(300)))
+        assert setup.batcher.queued_rows == 0
+        assert answered + gone == 300
+        assert answered > 200
+        assert sum(setup.model.sizes) + setup.observer.skipped_rows >= answered

@@ -1,0 +1,98 @@
+"""Health, description, metrics and page."""
+
+import httpx
+
+from app.main import create_app
+from app.settings import Settings
+from tests.app.conftest import Serve, client_of, service_behind
+from tests.app.test_routes import Gate, check_problem
+from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH
+
+
+async def test_model(serve: Serve) -> None:
+    async with serve(max_items=7) as client:
+        answer = await client.get("/model")
+    content = answer.json()
+    parameters = content.pop("parameters")
+    assert parameters > 1000
+    assert content == {
+        "id": "tiny-vae/1",
+        "name": "tiny-vae",
+        "version": 1,
+        "image_size": {"width": WIDTH, "height": HEIGHT},
+        "latent_dim": LATENT_DIM,
+        "provider": "CPUExecutionProvider",
+        "max_items": 7,
+        "metrics": {"psnr": 10.0},
+    }
+
+
+async def test_alive_and_ready(client: httpx.AsyncClient) -> None:
+    for path in ("/health/live", "/health/ready"):
+        answer = await client.get(path)
+        assert answer.status_code == 200
+        assert answer.json() == {"status": "ok"}
+        assert answer.headers["cache-control"] == "no-store"
+        assert (await client.head(path)).status_code == 200
+
+
+async def test_not_ready_before_the_start(settings: Settings) -> None:
+    async with client_of(create_app(settings)) as client:
+        assert (await client.get("/health/live")).status_code == 200
+        assert "starting" in check_problem(await client.get("/health/ready"), 503)["detail"]
+        check_problem(await client.get("/model"), 503)
+        check_problem(await client.post("/sample"), 503)
+
+
+async def test_not_ready_while_draining(client: httpx.AsyncClient) -> None:
+    service_behind(client).draining = True
+    assert (await client.get("/health/live")).status_code == 200
+    answer = await client.get("/health/ready")
+    assert "shutting down" in check_problem(answer, 503)["detail"]
+    assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_failed_model_is_probed_until_it_answers(client: httpx.AsyncClient) -> None:
+    gate = Gate(client)
+    gate.release.set()
+    gate.failing = True
+    check_problem(await client.post("/sample"), 500)
+    check_problem(await client.get("/health/ready"), 503)
+    runs = len(gate.batches)
+    check_problem(await client.get("/health/ready"), 503)
+    assert len(gate.batches) == runs + 1
+    gate.failing = False
+    assert (await client.get("/health/ready")).status_code == 200
+    runs = len(gate.batches)
+    assert (await client.get("/health/ready")).status_code == 200
+    assert len(gate.batches) == runs
+    await gate.end()
+
+
+async def test_not_ready_when_the_worker_has_gone(client: httpx.AsyncClient) -> None:
+    await service_behind(client).vae.drain()
+    check_problem(await client.get("/health/ready"), 503)
+
+
+async def test_metrics(client: httpx.AsyncClient) -> None:
+    await client.get("/sample?count=3")
+    await client.get("/no/such/path")
+    answer = await client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    lines = answer.text.splitlines()
+    for line in (
+        'car_vae_requests_total{endpoint="/sample",status="200"} 1.0',
+        'car_vae_requests_total{endpoint="other",status="404"} 1.0',
+        'car_vae_batch_rows_sum{half="decoder"} 3.0',
+        'car_vae_stage_seconds_count{stage="inference"} 1.0',
+        'car_vae_info{model="tiny-vae/1",provider="CPUExecutionProvider"} 1.0',
+    ):
+        assert line in lines
+
+
+async def test_page_and_what_it_needs(client: httpx.AsyncClient) -> None:
+    page = await client.get("/")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    for name in ("static/page.css", "static/page.js"):
+        assert f'"{name}"' in page.text
+        assert (await client.get(f"/{name}")).status_code == 200

@@ -1,0 +1,74 @@
+"""Errors as RFC 9457 has them."""
+
+from typing import Any
+
+import orjson
+import pytest
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from app.errors import (
+    STATUS,
+    InferenceFailed,
+    InvalidField,
+    NotReady,
+    PictureTooLarge,
+    QueueFull,
+    ServiceError,
+    Unauthorized,
+)
+from app.problems import from_service_error, on_http_exception, problem
+
+SCOPE: dict[str, Any] = {"type": "http", "method": "PUT", "headers": [], "state": {"request_id": "id-1"}}
+
+
+def test_members() -> None:
+    response = from_service_error(SCOPE, PictureTooLarge("too large by far"))
+    assert response.status_code == 413
+    assert response.headers["content-type"] == "application/problem+json"
+    assert orjson.loads(response.body) == {
+        "type": "urn:car-vae:problem:picture-too-large",
+        "title": "Picture too large",
+        "status": 413,
+        "detail": "too large by far",
+        "request_id": "id-1",
+    }
+
+
+def test_invalid_fields_are_listed() -> None:
+    content = orjson.loads(from_service_error(SCOPE, InvalidField([("a", "must be b")])).body)
+    assert content["errors"] == [{"place": "a", "message": "must be b"}]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in STATUS if kind is not InvalidField])
+def test_every_error_has_its_status_and_a_type_of_its_own(kind: type[ServiceError]) -> None:
+    content = orjson.loads(from_service_error(SCOPE, kind("why")).body)
+    assert (content["status"], content["title"]) == STATUS[kind]
+    assert [other for other in STATUS if content["type"] == _type_of(other)] == [kind]
+
+
+def _type_of(kind: type[ServiceError]) -> Any:
+    error = InvalidField([]) if kind is InvalidField else kind("why")
+    return orjson.loads(from_service_error(SCOPE, error).body)["type"]
+
+
+def test_headers() -> None:
+    assert from_service_error(SCOPE, QueueFull("full", retry_after=3)).headers["retry-after"] == "3"
+    assert int(from_service_error(SCOPE, NotReady("draining")).headers["retry-after"]) > 0
+    assert from_service_error(SCOPE, Unauthorized("key")).headers["www-authenticate"].startswith("Bearer")
+    assert "retry-after" not in from_service_error(SCOPE, InferenceFailed("x")).headers
+
+
+async def test_router_errors() -> None:
+    request = Request(SCOPE)
+    missing = await on_http_exception(request, HTTPException(404))
+    assert orjson.loads(missing.body)["title"] == "Not Found"
+    wrong = await on_http_exception(request, HTTPException(405, headers={"Allow": "GET"}))
+    assert wrong.headers["allow"] == "GET"
+    assert "PUT" in orjson.loads(wrong.body)["detail"]
+
+
+def test_plain_problem() -> None:
+    content = orjson.loads(problem(SCOPE, 500, "ours").body)
+    assert content["type"] == "about:blank"
+    assert content["title"] == "Internal Server Error"

@@ -1,0 +1,75 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from app.quality import IDENTICAL_PSNR, Pixels, psnr, ssim
+from tests.tiny_model import random_pictures
+
+
+def slow_ssim(original: Pixels, picture: Pixels) -> float:
+    """Wang et al. 2004, as the formulas stand there, on the grey values of two (H, W, 3) pictures."""
+    x, y = (array.astype(np.float64) @ [0.299, 0.587, 0.114] for array in (original, picture))
+    offsets = np.arange(11) - 5
+    window = np.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 1.5**2))
+    window /= window.sum()
+    scores = []
+    for top in range(x.shape[0] - 10):
+        for left in range(x.shape[1] - 10):
+            a, b = (array[top : top + 11, left : left + 11] for array in (x, y))
+            mean_a, mean_b = (window * a).sum(), (window * b).sum()
+            variance_a, variance_b = (window * (a - mean_a) ** 2).sum(), (window * (b - mean_b) ** 2).sum()
+            covariance = (window * (a - mean_a) * (b - mean_b)).sum()
+            c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+            luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+            scores.append(luminance * (2 * covariance + c2) / (variance_a + variance_b + c2))
+    return float(np.mean(scores))
+
+
+def blurred(pictures: Pixels) -> Pixels:
+    shifted = [np.roll(pictures.astype(np.float64), shift, axis=1) for shift in (-1, 0, 1)]
+    return np.array(sum(shifted) / 3, dtype=np.uint8)
+
+
+def test_psnr_of_a_known_difference() -> None:
+    originals = np.zeros((2, 16, 24, 3), dtype=np.uint8)
+    pictures = originals.copy()
+    pictures[0] += 1
+    pictures[1] += 255
+    np.testing.assert_allclose(psnr(originals, pictures), [20 * np.log10(255), 0], atol=1e-9)
+    np.testing.assert_array_equal(psnr(pictures, originals), psnr(originals, pictures))
+
+
+def test_psnr_of_identical_pictures_is_finite_and_above_all_others() -> None:
+    originals = random_pictures(1)
+    pictures = originals.copy()
+    pictures[0, 0, 0, 0] ^= 1
+    assert psnr(originals, originals).tolist() == [IDENTICAL_PSNR]
+    assert psnr(originals, pictures)[0] < IDENTICAL_PSNR
+
+
+def test_ssim_agrees_with_the_formulas() -> None:
+    originals = random_pictures(3)
+    pictures = blurred(originals)
+    pictures[2] = random_pictures(1, seed=9)[0]
+    expected = [slow_ssim(original, picture) for original, picture in zip(originals, pictures, strict=True)]
+    np.testing.assert_allclose(ssim(originals, pictures), expected, atol=1e-4)
+
+
+def test_ssim_of_identical_pictures_is_1() -> None:
+    flat = np.full((1, 16, 24, 3), 255, dtype=np.uint8)
+    originals = np.concatenate((random_pictures(2), flat, 0 * flat))
+    np.testing.assert_allclose(ssim(originals, originals), 1, atol=1e-6)
+
+
+def test_ssim_of_a_negative_is_negative() -> None:
+    pictures = random_pictures(1)
+    assert ssim(pictures, 255 - pictures)[0] < -0.5
+
+
+@pytest.mark.parametrize("measure", [psnr, ssim])
+def test_each_picture_is_measured_by_itself(measure: Callable[[Pixels, Pixels], NDArray[np.float64]]) -> None:
+    originals, pictures = random_pictures(4), blurred(random_pictures(4))
+    alone = [measure(originals[[row]], pictures[[row]])[0] for row in range(4)]
+    np.testing.assert_allclose(measure(originals, pictures), alone, rtol=1e-5)

@@ -1,0 +1,693 @@
+"""The five endpoints on a real (tiny) model: the whole contract, every body, every format, every status."""
+
+import asyncio
+import base64
+import io
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.batcher import Batcher
+from app.images import read_picture
+from app.latents import Prior, standard_draws
+from app.vae import Vae
+from tests.app.conftest import Serve, service_behind
+from tests.pictures import announced_png, file_of, opened, photograph, pixels_of
+from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH
+
+Pixels = NDArray[np.uint8]
+JPEG = file_of(photograph(), "JPEG", quality=90)
+PNG = file_of(photograph(50, 80, seed=3))
+LATENTS = standard_draws(3, LATENT_DIM, seed=5).tolist()
+AS_JSON = {"Accept": "application/json"}
+
+
+def form(*files: bytes) -> list[tuple[str, tuple[str, bytes]]]:
+    return [("image", ("car.jpg", file)) for file in files]
+
+
+async def post_picture(client: httpx.AsyncClient, path: str, file: bytes, **headers: str) -> httpx.Response:
+    return await client.post(path, content=file, headers={"Content-Type": "image/jpeg"} | headers)
+
+
+def floats(values: Any) -> NDArray[np.float32]:
+    return np.asarray(values, dtype=np.float32)
+
+
+def from_data_url(url: str) -> Pixels:
+    head, content = url.split(",")
+    assert head == "data:image/png;base64"
+    return pixels_of(base64.b64decode(content))
+
+
+def check_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json()
+    assert problem["status"] == status
+    assert problem["type"]
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert "total;dur=" in answer.headers["server-timing"]
+    assert ("errors" in problem) == (status == 422)
+    return problem
+
+
+# encode
+
+
+async def test_encode(client: httpx.AsyncClient) -> None:
+    answer = await post_picture(client, "/encode", JPEG)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    content = answer.json()
+    assert list(content) == ["model", "latents", "std"]
+    assert content["model"] == "tiny-vae/1"
+    vae = service_behind(client).vae
+    posterior = await vae.encode(read_picture(JPEG, WIDTH, HEIGHT, 10**6)[np.newaxis])
+    assert np.array_equal(floats(content["latents"]), posterior.mean)
+    assert np.array_equal(floats(content["std"]), posterior.std)
+
+
+async def test_every_way_to_send_a_picture_gives_the_same(client: httpx.AsyncClient) -> None:
+    answers = [
+        await client.post("/encode", files=form(JPEG)),
+        await post_picture(client, "/encode", JPEG),
+        await client.post("/encode", content=JPEG, headers={"Content-Type": "application/octet-stream"}),
+        await client.post("/encode", content=JPEG, headers={"Content-Type": "image/whatever"}),
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert len({answer.text for answer in answers}) == 1
+
+
+async def test_several_pictures_keep_their_order_and_independence(client: httpx.AsyncClient) -> None:
+    one = (await client.post("/encode", files=form(JPEG))).json()["latents"]
+    other = (await client.post("/encode", files=form(PNG))).json()["latents"]
+    both = (await client.post("/encode", files=form(PNG, JPEG, PNG))).json()["latents"]
+    np.testing.assert_allclose(both, other + one + other, rtol=1e-4, atol=1e-5)
+
+
+async def test_encode_can_draw(client: httpx.AsyncClient) -> None:
+    async def drawn(query: str) -> Any:
+        return (await client.post(f"/encode?{query}", files=form(JPEG))).json()
+
+    mean, one, again, other = [
+        await drawn(query) for query in ("", "sample=true&seed=4", "sample=true&seed=4", "sample=true&seed=5")
+    ]
+    assert one == again
+    assert one["latents"] != other["latents"]
+    assert one["latents"] != mean["latents"]
+    assert one["std"] == mean["std"]
+    assert (await drawn("sample=true"))["latents"] != (await drawn("sample=true"))["latents"]
+    assert await drawn("seed=4") == mean
+
+
+async def test_encode_answers_nothing_but_json(client: httpx.AsyncClient) -> None:
+    check_problem(await post_picture(client, "/encode", JPEG, Accept="image/png"), 406)
+    check_problem(await post_picture(client, "/encode?format=png", JPEG), 406)
+    assert (await post_picture(client, "/encode?format=json", JPEG, Accept="image/png")).status_code == 200
+
+
+# decode
+
+
+async def test_what_encode_answers_is_a_body_for_decode_and_equals_reconstruct(
+    client: httpx.AsyncClient,
+) -> None:
+    encoded = await client.post("/encode", files=form(JPEG))
+    decoded = await client.post("/decode", json=encoded.json())
+    rebuilt = await client.post("/reconstruct", files=form(JPEG))
+    assert decoded.status_code == rebuilt.status_code == 200
+    assert np.array_equal(pixels_of(decoded.content), pixels_of(rebuilt.content))
+
+
+async def test_decode_one_gives_the_picture(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/decode", json={"latents": LATENTS[:1], "model": "tiny-vae/1"})
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["x-model"] == "tiny-vae/1"
+    assert "Accept" in answer.headers["vary"]
+    expected = await service_behind(client).vae.decode(floats(LATENTS[:1]))
+    assert np.array_equal(pixels_of(answer.content), expected[0])
+
+
+async def test_decode_several_gives_a_grid(client: httpx.AsyncClient) -> None:
+    sheet = pixels_of((await client.post("/decode", json={"latents": LATENTS})).content)
+    assert sheet.shape == (2 * HEIGHT, 2 * WIDTH, 3)
+    urls = (await client.post("/decode?format=json", json={"latents": LATENTS})).json()["images"]
+    first, second, third = map(from_data_url, urls)
+    assert np.array_equal(sheet[:HEIGHT], np.hstack([first, second]))
+    assert np.array_equal(sheet[HEIGHT:, :WIDTH], third)
+    assert (sheet[HEIGHT:, WIDTH:] == 255).all()
+
+
+@pytest.mark.parametrize(("name", "kind"), [("png", "PNG"), ("jpeg", "JPEG"), ("webp", "WEBP")])
+async def test_formats(client: httpx.AsyncClient, name: str, kind: str) -> None:
+    body = {"latents": LATENTS[:1]}
+    asked = await client.post(f"/decode?format={name}&size=384", json=body, headers={"Accept": "text/html"})
+    accepted = await client.post("/decode?size=384", json=body, headers={"Accept": f"image/{name}"})
+    assert asked.content == accepted.content
+    assert asked.headers["content-type"] == f"image/{name}"
+    picture = opened(asked.content)
+    assert picture.format == kind
+    exact = pixels_of((await client.post("/decode?size=384", json=body)).content)
+    assert np.abs(pixels_of(asked.content).astype(int) - exact).mean() < 12
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"), [(16, (11, 16)), (24, (16, 24)), (48, (32, 48)), (2048, (1365, 2048))]
+)
+async def test_size(client: httpx.AsyncClient, size: int, shape: tuple[int, int]) -> None:
+    answer = await client.post(f"/decode?size={size}", json={"latents": LATENTS[:1]})
+    assert pixels_of(answer.content).shape[:2] == shape
+
+
+async def test_size_holds_for_each_picture(client: httpx.AsyncClient) -> None:
+    body = {"latents": LATENTS[:2]}
+    assert pixels_of((await client.post("/decode?size=48", json=body)).content).shape[:2] == (32, 96)
+    urls = (await client.post("/decode?size=48&format=json", json=body)).json()["images"]
+    assert [from_data_url(url).shape[:2] for url in urls] == [(32, 48)] * 2
+
+
+async def test_too_large_an_answer_is_refused(serve: Serve) -> None:
+    async with serve(max_output_pixels=2 * 48 * 32) as client:
+        assert (await client.post("/decode?size=48", json={"latents": LATENTS[:2]})).status_code == 200
+        refused = await client.post("/decode?size=48", json={"latents": LATENTS})
+        problem = check_problem(refused, 422)
+        assert problem["errors"][0]["place"] == "query.size"
+        assert "3072" in problem["detail"]
+        check_problem(await client.get("/sample?size=48&count=3"), 422)
+        check_problem(await client.post("/reconstruct?size=48", files=form(JPEG, JPEG, JPEG)), 422)
+        check_problem(await client.post("/interpolate?size=48", json={"latents": LATENTS}), 422)
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({"latents": [[0.0] * (LATENT_DIM - 1)]}, "latents[0]"),
+        ({"latents": [[0.0] * LATENT_DIM, [True] * LATENT_DIM]}, "latents[1][0]"),
+        ({"latents": [[1e39] * LATENT_DIM]}, "latents[0][0]"),
+        ({"latents": []}, "latents"),
+        ({}, "latents"),
+        ({"latents": LATENTS, "steps": 3}, "steps"),
+        ({"latents": LATENTS, "model": 1}, "model"),
+    ],
+)
+async def test_decode_names_the_place(client: httpx.AsyncClient, body: Any, place: str) -> None:
+    problem = check_problem(await client.post("/decode", json=body), 422)
+    assert problem["errors"][0]["place"] == place
+
+
+@pytest.mark.parametrize("path", ["/decode", "/interpolate"])
+async def test_json_that_is_none(client: httpx.AsyncClient, path: str) -> None:
+    for body in (b"", b"{", b'{"latents": [[NaN]]}', b"[" * 5000):
+        answer = await client.post(path, content=body, headers={"Content-Type": "application/json"})
+        assert "line 1" in check_problem(answer, 400)["detail"]
+
+
+@pytest.mark.parametrize("path", ["/decode", "/interpolate"])
+async def test_latents_of_another_model(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.post(path, json={"latents": LATENTS, "model": "tiny-vae/2"})
+    assert "tiny-vae/1" in check_problem(answer, 409)["detail"]
+
+
+async def test_extreme_latents_are_decoded(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/decode", json={"latents": [[3e38] * LATENT_DIM, [-3e38] * LATENT_DIM]})
+    assert answer.status_code == 200
+
+
+# reconstruct
+
+
+async def test_reconstruct_as_json(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/reconstruct", files=form(JPEG, PNG), headers=AS_JSON)
+    content = answer.json()
+    assert set(content) == {"model", "images", "latents", "std", "psnr", "ssim"}
+    assert {len(values) for name, values in content.items() if name != "model"} == {2}
+    fitted = np.stack([read_picture(file, WIDTH, HEIGHT, 10**6) for file in (JPEG, PNG)]).astype(float)
+    again = np.stack([from_data_url(url) for url in content["images"]]).astype(float)
+    errors = ((fitted - again) ** 2).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(content["psnr"], 10 * np.log10(255**2 / errors), rtol=1e-4)
+    assert all(-1 <= value <= 1 for value in content["ssim"])
+    encoded = (await client.post("/encode", files=form(JPEG, PNG))).json()
+    assert content["latents"] == encoded["latents"]
+    assert content["std"] == encoded["std"]
+
+
+async def test_reconstruct_as_a_grid(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/reconstruct", files=form(JPEG, PNG))
+    assert answer.headers["x-model"] == "tiny-vae/1"
+    assert pixels_of(answer.content).shape == (HEIGHT, 2 * WIDTH, 3)
+
+
+# sample
+
+
+async def test_sample_by_default(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/sample")
+    assert answer.status_code == 200
+    assert answer.headers["x-model"] == "tiny-vae/1"
+    again = await client.post("/sample", json={"seed": int(answer.headers["x-seed"])})
+    assert again.content == answer.content
+    assert pixels_of(answer.content).shape == (HEIGHT, WIDTH, 3)
+
+
+async def test_sample_as_json_repeats_and_decodes(client: httpx.AsyncClient) -> None:
+    body = {"count": 3, "seed": 11, "temperature": 0.7}
+    one, again = [(await client.post("/sample", json=body, headers=AS_JSON)).json() for _ in range(2)]
+    assert one == again
+    assert list(one) == ["model", "seed", "latents", "images"]
+    assert one["seed"] == 11
+    decoded = await client.post("/decode", json=one, headers=AS_JSON)
+    assert decoded.json()["images"] == one["images"]
+    walked = await client.post("/interpolate", json=one)
+    assert walked.status_code == 200
+
+
+async def test_sample_by_address_equals_by_body(client: httpx.AsyncClient) -> None:
+    by_body = await client.post(
+        "/sample?size=48", json={"count": 2, "seed": 3, "temperature": 0.5, "prior": "standard"}
+    )
+    by_address = await client.get("/sample?size=48&count=2&seed=3&temperature=0.5&prior=standard&unknown=1")
+    assert by_address.status_code == 200
+    assert by_address.content == by_body.content
+
+
+async def test_priors(client: httpx.AsyncClient) -> None:
+    async def latents(**body: Any) -> NDArray[np.float32]:
+        answer = await client.post("/sample", json={"count": 4, "seed": 1} | body, headers=AS_JSON)
+        return floats(answer.json()["latents"])
+
+    prior: Prior = service_behind(client).vae.prior
+    assert np.array_equal(await latents(), prior.draw(4, 1, 1.0))
+    assert np.array_equal(await latents(prior="fitted", temperature=0.5), prior.draw(4, 1, 0.5))
+    assert np.array_equal(await latents(prior="standard"), standard_draws(4, LATENT_DIM, 1, 1.0))
+    assert (await latents(prior="standard", temperature=0) == 0).all()
+
+
+async def test_caching_of_samples(client: httpx.AsyncClient, serve: Serve) -> None:
+    assert (await client.get("/sample?seed=3")).headers["cache-control"] == "public, max-age=3600"
+    assert (await client.get("/sample")).headers["cache-control"] == "no-store"
+    assert "cache-control" not in (await client.post("/sample", json={"seed": 3})).headers
+    async with serve(api_keys="key") as guarded:
+        answer = await guarded.get("/sample?seed=3", headers={"X-API-Key": "key"})
+        assert answer.headers["cache-control"] == "private, max-age=3600"
+
+
+async def test_head_of_sample(client: httpx.AsyncClient) -> None:
+    answer = await client.head("/sample?seed=3")
+    assert answer.status_code == 200
+    assert answer.headers["x-seed"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("query", "place"),
+    [
+        ("count=0", "query.count"),
+        ("count=65", "query.count"),
+        ("count=three", "query.count"),
+        ("seed=-1", "query.seed"),
+        ("seed=9007199254740992", "query.seed"),
+        ("temperature=nan", "query.temperature"),
+        ("temperature=2.01", "query.temperature"),
+        ("prior=flat", "query.prior"),
+        ("size=15", "query.size"),
+        ("size=abc", "query.size"),
+        ("format=bmp", "query.format"),
+    ],
+)
+async def test_query_names_the_place(client: httpx.AsyncClient, query: str, place: str) -> None:
+    problem = check_problem(await client.get(f"/sample?{query}"), 422)
+    assert [error["place"] for error in problem["errors"]] == [place]
+
+
+async def test_sample_body_is_checked(client: httpx.AsyncClient) -> None:
+    problem = check_problem(await client.post("/sample", json={"count": "3", "seed": -1, "x": 1}), 422)
+    assert [error["place"] for error in problem["errors"]] == ["count", "seed", "x"]
+    check_problem(await client.post("/sample", content=b"x", headers={"Content-Type": "text/plain"}), 415)
+    check_problem(
+        await client.post("/sample", content=b"{", headers={"Content-Type": "application/json"}), 400
+    )
+
+
+# interpolate
+
+
+async def test_ends_of_the_path_equal_decode(client: httpx.AsyncClient) -> None:
+    ends = [LATENTS[0], LATENTS[2]]
+    for method in ("linear", "spherical"):
+        body = {"latents": LATENTS, "steps": 7, "method": method}
+        path = (await client.post("/interpolate", json=body, headers=AS_JSON)).json()
+        assert list(path) == ["model", "lambdas", "latents", "images"]
+        decoded = (await client.post("/decode", json={"latents": ends}, headers=AS_JSON)).json()
+        assert [path["images"][0], path["images"][-1]] == decoded["images"]
+        assert np.array_equal(floats([path["latents"][0], path["latents"][-1]]), floats(ends))
+        np.testing.assert_allclose(path["lambdas"], np.linspace(0, 1, 7))
+        assert len(path["images"]) == len(path["latents"]) == 7
+
+
+async def test_eight_frames_in_one_row_by_default(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/interpolate", json={"latents": LATENTS[:2]})
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["x-model"] == "tiny-vae/1"
+    assert pixels_of(answer.content).shape == (HEIGHT, 8 * WIDTH, 3)
+
+
+async def test_linear_path_by_lambdas(client: httpx.AsyncClient) -> None:
+    body = {"latents": LATENTS[:2], "lambdas": [1, 0, 0.25]}
+    path = (await client.post("/interpolate", json=body, headers=AS_JSON)).json()
+    begin, end = floats(LATENTS[:2])
+    np.testing.assert_allclose(path["latents"], [end, begin, 0.75 * begin + 0.25 * end], rtol=1e-5)
+    assert path["lambdas"] == [1, 0, 0.25]
+
+
+async def test_path_between_pictures(client: httpx.AsyncClient) -> None:
+    encoded = (await client.post("/encode", files=form(JPEG, PNG))).json()
+    by_latents = await client.post("/interpolate", json=encoded | {"steps": 5, "method": "spherical"})
+    by_pictures = await client.post(
+        "/interpolate", files=form(JPEG, PNG), data={"steps": "5", "method": "spherical"}
+    )
+    assert by_pictures.status_code == 200
+    assert by_pictures.content == by_latents.content
+
+
+@pytest.mark.parametrize("lambdas", ["0,0.5,1", ["0", "0.5", "1"], "0, 0.5 ,1"])
+async def test_lambdas_in_a_form(client: httpx.AsyncClient, lambdas: Any) -> None:
+    answer = await client.post(
+        "/interpolate", files=form(JPEG, PNG), data={"lambdas": lambdas}, headers=AS_JSON
+    )
+    assert answer.json()["lambdas"] == [0, 0.5, 1]
+
+
+async def test_animation(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/interpolate?format=gif&size=48", json={"latents": LATENTS, "steps": 9})
+    assert answer.headers["content-type"] == "image/gif"
+    with Image.open(io.BytesIO(answer.content)) as animation:
+        assert animation.size == (48, 32)
+        assert getattr(animation, "n_frames", 1) == 9
+        assert animation.info["loop"] == 0
+    by_accept = await client.post(
+        "/interpolate?size=48", json={"latents": LATENTS, "steps": 9}, headers={"Accept": "image/gif"}
+    )
+    assert by_accept.content == answer.content
+    check_problem(await client.post("/decode?format=gif", json={"latents": LATENTS}), 406)
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({"latents": LATENTS[:1]}, "waypoints"),
+        ({"latents": LATENTS * 6}, "waypoints"),
+        ({"latents": LATENTS, "steps": 1}, "steps"),
+        ({"latents": LATENTS, "steps": 65}, "steps"),
+        ({"latents": LATENTS, "lambdas": [0.5]}, "lambdas"),
+        ({"latents": LATENTS[:2], "lambdas": [0.5], "steps": 3}, "lambdas"),
+        ({"latents": LATENTS[:2], "lambdas": [2]}, "lambdas[0]"),
+        ({"latents": LATENTS[:2], "method": "cubic"}, "method"),
+        ({"latents": LATENTS[:2], "frames": 3}, "frames"),
+    ],
+)
+async def test_path_names_the_place(client: httpx.AsyncClient, body: Any, place: str) -> None:
+    problem = check_problem(await client.post("/interpolate", json=body), 422)
+    assert problem["errors"][0]["place"] == place
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"steps": "x"}, "steps"),
+        ({"steps": ["3", "4"]}, "steps"),
+        ({"lambdas": "0,,1"}, "lambdas[1]"),
+        ({"model": "x"}, "model"),
+    ],
+)
+async def test_path_form_names_the_place(client: httpx.AsyncClient, fields: Any, place: str) -> None:
+    answer = await client.post("/interpolate", files=form(JPEG, PNG), data=fields)
+    assert check_problem(answer, 422)["errors"][0]["place"] == place
+
+
+async def test_one_raw_picture_is_no_path(client: httpx.AsyncClient) -> None:
+    check_problem(await post_picture(client, "/interpolate", JPEG), 422)
+
+
+# pictures that cannot be used
+
+
+@pytest.mark.parametrize("path", ["/encode", "/reconstruct", "/interpolate"])
+async def test_the_failing_picture_is_named(client: httpx.AsyncClient, path: str) -> None:
+    noise = np.random.RandomState(0).randint(0, 256, (60, 90, 3), dtype=np.uint8)
+    truncated = file_of(Image.fromarray(noise), "JPEG")[:2000]
+    problem = check_problem(await client.post(path, files=form(JPEG, JPEG, truncated)), 400)
+    assert problem["detail"].startswith("image 3 of 3: ")
+    for file in (b"", truncated):
+        problem = check_problem(await client.post(path, files=form(JPEG, file, JPEG)), 400)
+        assert problem["detail"].startswith("image 2 of 3: ")
+    problem = check_problem(await client.post(path, files=form(JPEG, b"text", b"")), 415)
+    assert problem["detail"].startswith("image 2 of 3: ")
+
+
+async def test_bomb_is_refused_by_its_header(client: httpx.AsyncClient) -> None:
+    answer = await post_picture(client, "/encode", announced_png(50_000, 50_000))
+    assert "50000 x 50000" in check_problem(answer, 413)["detail"]
+
+
+@pytest.mark.parametrize("path", ["/encode", "/reconstruct"])
+async def test_too_many_pictures(serve: Serve, path: str) -> None:
+    async with serve(max_items=2) as client:
+        assert (await client.post(path, files=form(JPEG, JPEG))).status_code == 200
+        check_problem(await client.post(path, files=form(JPEG, JPEG, JPEG)), 413)
+
+
+async def test_too_many_latents(serve: Serve) -> None:
+    async with serve(max_items=2) as client:
+        assert (await client.post("/decode", json={"latents": LATENTS[:2]})).status_code == 200
+        check_problem(await client.post("/decode", json={"latents": LATENTS}), 413)
+        check_problem(await client.get("/sample?count=3"), 413)
+
+
+async def test_body_limit(serve: Serve) -> None:
+    async with serve(max_body_bytes=2000) as client:
+        check_problem(await post_picture(client, "/encode", bytes(2001)), 413)
+
+        async def chunks() -> Any:
+            for _ in range(3):
+                yield bytes(1000)
+
+        answer = await client.post("/encode", content=chunks(), headers={"Content-Type": "image/png"})
+        check_problem(answer, 413)
+
+
+@pytest.mark.parametrize("path", ["/encode", "/reconstruct"])
+async def test_bodies_that_hold_no_picture(client: httpx.AsyncClient, path: str) -> None:
+    check_problem(await client.post(path, json={"latents": LATENTS}), 415)
+    check_problem(await client.post(path, content=b"x"), 415)
+    check_problem(await client.post(path, data={"image": "x"}), 415)
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    check_problem(
+        await client.post(path, content=b"--x--", headers={"Content-Type": "multipart/form-data"}), 400
+    )
+    check_problem(await client.post(path, content=b"--x\r\nbroken", headers=headers), 400)
+    problem = check_problem(await client.post(path, content=b"--x--\r\n", headers=headers), 422)
+    assert problem["errors"][0]["place"] == "image"
+    problem = check_problem(await client.post(path, files=[*form(JPEG), ("picture", JPEG)]), 422)
+    assert problem["errors"] == [{"place": "picture", "message": "unknown field"}]
+
+
+async def test_decode_reads_no_pictures(client: httpx.AsyncClient) -> None:
+    check_problem(await post_picture(client, "/decode", JPEG), 415)
+
+
+# paths, methods, keys
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/encode/", "/Encode", "/static/../settings.py", "/static/none.js"]
+)
+async def test_unknown_paths(client: httpx.AsyncClient, path: str) -> None:
+    check_problem(await client.get(path), 404)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/encode", {"POST"}),
+        ("PUT", "/decode", {"POST"}),
+        ("DELETE", "/sample", {"GET", "HEAD", "POST"}),
+        ("POST", "/model", {"GET", "HEAD"}),
+    ],
+)
+async def test_wrong_methods(client: httpx.AsyncClient, method: str, path: str, allowed: set[str]) -> None:
+    answer = await client.request(method, path)
+    check_problem(answer, 405)
+    assert set(answer.headers["allow"].replace(" ", "").split(",")) == allowed
+
+
+async def test_keys_guard_inference_only(serve: Serve) -> None:
+    async with serve(api_keys="one,two") as client:
+        for path in ("/encode", "/decode", "/reconstruct", "/sample", "/interpolate"):
+            check_problem(await client.post(path, headers={"X-API-Key": "three"}), 401)
+        check_problem(await client.get("/sample"), 401)
+        for path in ("/", "/model", "/metrics", "/health/live", "/health/ready", "/docs", "/openapi.json"):
+            assert (await client.get(path)).status_code == 200
+        answer = await client.get("/sample", headers={"Authorization": "Bearer two"})
+        assert answer.status_code == 200
+
+
+async def test_request_id_and_timing(client: httpx.AsyncClient) -> None:
+    answer = await post_picture(client, "/reconstruct", JPEG, **{"X-Request-ID": "my-id"})
+    assert answer.headers["x-request-id"] == "my-id"
+    timing = answer.headers["server-timing"]
+    names = [part.split(";")[0].strip() for part in timing.split(",")]
+    assert names == ["read", "decode", "queue", "inference", "encode", "total"]
+
+
+# a model that is busy, broken or gone
+
+
+class Gate:
+    """A Vae on the tiny model whose decoder waits until it is released; then it answers grey, or fails."""
+
+    def __init__(self, client: httpx.AsyncClient, queue_rows: int = 2, queue_timeout: float = 10.0) -> None:
+        self.service = service_behind(client)
+        self.entered, self.release = threading.Event(), threading.Event()
+        self.failing = False
+        self.batches: list[int] = []
+        decoder = Batcher(
+            "decoder",
+            self.run,
+            max_batch_rows=1,
+            max_queue_rows=queue_rows,
+            queue_timeout=queue_timeout,
+            observer=self.service.metrics,
+        )
+        self.real: Vae = self.service.vae
+        self.decoder = decoder
+        self.service.vae = Vae(self.real.manifest, self.real.prior, self.real._encoder, decoder, "test")
+        decoder.start()
+
+    def run(self, rows: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        self.batches.append(len(rows))
+        self.entered.set()
+        assert self.release.wait(timeout=30)
+        if self.failing:
+            raise RuntimeError("CUDA error at /opt/secret")
+        return (np.full((len(rows), HEIGHT, WIDTH, 3), 128, np.uint8),)
+
+    async def wait_until_entered(self) -> None:
+        await asyncio.to_thread(self.entered.wait, 30)
+
+    async def end(self) -> None:
+        self.release.set()
+        await self.decoder.drain()
+        self.service.vae = self.real
+
+
+async def test_full_queue(client: httpx.AsyncClient) -> None:
+    gate = Gate(client, queue_rows=2)
+    body = {"latents": LATENTS[:1]}
+    running = asyncio.ensure_future(client.post("/decode", json=body))
+    await gate.wait_until_entered()
+    waiting = [asyncio.ensure_future(client.post("/decode", json=body)) for _ in range(2)]
+    while gate.decoder.queued_rows < 2:
+        await asyncio.sleep(0)
+    refused = await client.post("/decode", json=body)
+    check_problem(refused, 429)
+    assert int(refused.headers["retry-after"]) >= 1
+    gate.release.set()
+    assert [(await answer).status_code for answer in (running, *waiting)] == [200] * 3
+    await gate.end()
+
+
+async def test_waiting_too_long(client: httpx.AsyncClient) -> None:
+    gate = Gate(client, queue_timeout=0.02)
+    body = {"latents": LATENTS[:1]}
+    running = asyncio.ensure_future(client.post("/decode", json=body))
+    await gate.wait_until_entered()
+    check_problem(await client.post("/decode", json=body), 504)
+    gate.release.set()
+    assert (await running).status_code == 200
+    await gate.end()
+
+
+async def test_failed_batch(client: httpx.AsyncClient) -> None:
+    gate = Gate(client)
+    gate.failing = True
+    gate.release.set()
+    problem = check_problem(await client.post("/decode", json={"latents": LATENTS[:1]}), 500)
+    assert "CUDA" not in str(problem)
+    gate.failing = False
+    assert (await client.post("/decode", json={"latents": LATENTS[:1]})).status_code == 200
+    await gate.end()
+
+
+@pytest.mark.parametrize("path", ["/encode", "/decode", "/reconstruct", "/sample", "/interpolate"])
+async def test_draining(client: httpx.AsyncClient, path: str) -> None:
+    service_behind(client).draining = True
+    answer = await client.post(path, files=form(JPEG))
+    check_problem(answer, 503)
+    assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_rows_of_a_lost_client_are_skipped(client: httpx.AsyncClient) -> None:
+    gate = Gate(client)
+    running = asyncio.ensure_future(client.post("/decode", json={"latents": LATENTS[:1]}))
+    await gate.wait_until_entered()
+    sent: list[Any] = []
+    await lost_request(client, sent)
+    assert sent == []
+    gate.release.set()
+    assert (await running).status_code == 200
+    await gate.end()
+    assert gate.batches == [1]
+    metrics = (await client.get("/metrics")).text
+    assert 'car_vae_requests_total{endpoint="/sample",status="499"} 1.0' in metrics
+
+
+async def lost_request(client: httpx.AsyncClient, sent: list[Any]) -> None:
+    """A POST /sample whose client closes the connection once it has sent the body."""
+    messages: Iterator[dict[str, Any]] = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> dict[str, Any]:
+        return next(messages, {"type": "http.disconnect"})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/sample",
+        "query_string": b"",
+        "headers": [],
+        "root_path": "",
+    }
+    transport = client._transport
+    assert isinstance(transport, httpx.ASGITransport)
+    await transport.app(scope, receive, send)
+
+
+async def test_pictures_waiting_for_threads_are_bounded(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def held(data: bytes, width: int, height: int, max_pixels: int) -> Pixels:
+        entered.set()
+        assert release.wait(timeout=30)
+        return read_picture(data, width, height, max_pixels)
+
+    monkeypatch.setattr("app.images.read_picture", held)
+    async with serve(max_items=2, queue_rows=2) as client:
+        busy = asyncio.ensure_future(client.post("/encode", files=form(JPEG, JPEG)))
+        await asyncio.to_thread(entered.wait, 30)
+        refused = await client.post("/encode", files=form(JPEG))
+        check_problem(refused, 429)
+        assert (await client.get("/health/live")).status_code == 200
+        release.set()
+        assert (await busy).status_code == 200

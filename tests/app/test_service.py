@@ -1,0 +1,24 @@
+"""What an app holds, and when it is there."""
+
+import pytest
+
+from app.errors import NotReady
+from app.metrics import Metrics
+from app.service import Service
+from app.settings import Settings
+
+
+def service() -> Service:
+    return Service(Settings(), Metrics(frozenset(), 1.0, 1))
+
+
+def test_nothing_is_there_before_the_start() -> None:
+    with pytest.raises(NotReady, match="starting"):
+        service().parts()
+
+
+def test_nothing_is_given_while_draining() -> None:
+    draining = service()
+    draining.draining = True
+    with pytest.raises(NotReady, match="shutting down"):
+        draining.parts()

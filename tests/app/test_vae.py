@@ -1,0 +1,221 @@
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from app.errors import InvalidField, ModelFolderError, NotReady, QueueFull
+from app.latents import even_lambdas, standard_draws
+from app.quality import psnr, ssim
+from app.session import SessionSpec
+from app.stages import Stages
+from app.vae import Vae, load_vae
+from tests.tiny_model import random_pictures, write_tiny_model
+
+
+class Observer:
+    def __init__(self) -> None:
+        self.sizes: dict[str, list[int]] = {"encoder": [], "decoder": []}
+
+    def batch(
+        self, batcher: str, rows: int, run_seconds: float, queue_seconds: list[float], queued_rows: int
+    ) -> None:
+        assert run_seconds >= 0
+        assert min(queue_seconds, default=0) >= 0
+        assert queued_rows >= 0
+        self.sizes[batcher].append(rows)
+
+    def skipped(self, batcher: str, rows: int) -> None:
+        raise AssertionError(f"{rows} rows of the {batcher} were skipped")
+
+
+def load(folder: Path, observer: Observer | None = None, **limits: Any) -> Vae:
+    limits = {"max_queue_rows": 200, "queue_timeout": 10.0} | limits
+    return load_vae(folder, SessionSpec("cpu", max_batch_rows=4), observer=observer or Observer(), **limits)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def observer() -> Observer:
+    return Observer()
+
+
+@pytest.fixture
+async def vae(folder: Path, observer: Observer) -> AsyncIterator[Vae]:
+    vae = load(folder, observer)
+    vae.start()
+    yield vae
+    await vae.drain()
+
+
+async def test_tells_what_it_is(vae: Vae) -> None:
+    assert vae.manifest.id == "tiny-vae/1"
+    assert vae.provider == "CPUExecutionProvider"
+    assert vae.prior is not None
+    assert vae.health().healthy
+
+
+async def test_encode_gives_mean_and_standard_deviation(vae: Vae, folder: Path) -> None:
+    pictures = random_pictures(3)
+    posterior = await vae.encode(pictures)
+    session = ort.InferenceSession(folder / "encoder.onnx", providers=["CPUExecutionProvider"])
+    mean, log_variance = session.run(["mean", "log_variance"], {"pictures": pictures})
+    np.testing.assert_allclose(posterior.mean, mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(posterior.std**2, np.exp(log_variance), rtol=1e-4)
+    assert posterior.mean.dtype == posterior.std.dtype == np.float32
+
+
+async def test_decode_gives_pictures(vae: Vae) -> None:
+    pictures = await vae.decode(standard_draws(3, 8, 1))
+    assert pictures.shape == (3, 16, 24, 3)
+    assert pictures.dtype == np.uint8
+    assert len(np.unique(pictures)) > 50
+
+
+@pytest.mark.parametrize("value", [0.0, 1e6, -1e30, float(np.finfo(np.float32).max)])
+async def test_latents_out_of_all_proportion_still_give_a_picture(vae: Vae, value: float) -> None:
+    pictures = await vae.decode(np.full((1, 8), value, dtype=np.float32))
+    assert pictures.shape == (1, 16, 24, 3)
+    assert vae.health().healthy
+
+
+async def test_a_result_does_not_depend_on_its_company(vae: Vae, observer: Observer) -> None:
+    pictures, latents = random_pictures(9), standard_draws(9, 8, 2)
+    whole = await asyncio.gather(vae.encode(pictures), vae.decode(latents))
+    single = [
+        await asyncio.gather(vae.encode(pictures[[row]]), vae.decode(latents[[row]])) for row in range(9)
+    ]
+    crowd = await asyncio.gather(*(vae.encode(pictures[[row]]) for row in range(9)))
+    assert observer.sizes["encoder"][:3] == [4, 4, 1]
+    for row, (posterior, decoded) in enumerate(single):
+        for mean, std in ((posterior.mean, posterior.std), (crowd[row].mean, crowd[row].std)):
+            np.testing.assert_allclose(whole[0].mean[[row]], mean, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(whole[0].std[[row]], std, rtol=1e-4)
+        assert np.abs(whole[1][row].astype(int) - decoded[0]).max() <= 1
+
+
+async def test_reconstruct_decodes_the_means(vae: Vae) -> None:
+    pictures = random_pictures(2)
+    reconstruction = await vae.reconstruct(pictures)
+    posterior = await vae.encode(pictures)
+    np.testing.assert_array_equal(reconstruction.posterior.mean, posterior.mean)
+    np.testing.assert_array_equal(reconstruction.posterior.std, posterior.std)
+    np.testing.assert_array_equal(reconstruction.pictures, await vae.decode(posterior.mean))
+    assert reconstruction.quality is None
+
+
+@pytest.mark.parametrize("count", [2, 9])
+async def test_reconstruct_measures_when_asked(vae: Vae, count: int) -> None:
+    pictures = random_pictures(count)
+    reconstruction = await vae.reconstruct(pictures, measure=True)
+    assert reconstruction.quality is not None
+    np.testing.assert_array_equal(reconstruction.quality.psnr, psnr(pictures, reconstruction.pictures))
+    np.testing.assert_array_equal(reconstruction.quality.ssim, ssim(pictures, reconstruction.pictures))
+
+
+async def test_sample_draws_from_the_prior_that_was_asked_for(vae: Vae) -> None:
+    assert vae.prior is not None
+    fitted = await vae.sample(3, seed=5, temperature=0.7, prior="fitted")
+    np.testing.assert_array_equal(fitted.latents, vae.prior.draw(3, 5, 0.7))
+    np.testing.assert_array_equal(fitted.pictures, await vae.decode(fitted.latents))
+    default = await vae.sample(3, seed=5, temperature=0.7)
+    np.testing.assert_array_equal(default.latents, fitted.latents)
+    standard = await vae.sample(3, seed=5, temperature=0.7, prior="standard")
+    np.testing.assert_array_equal(standard.latents, standard_draws(3, 8, 5, 0.7))
+
+
+async def test_a_model_without_a_fitted_prior(tmp_path: Path) -> None:
+    vae = load(write_tiny_model(tmp_path, prior=False))
+    vae.start()
+    default = await vae.sample(2, seed=5)
+    np.testing.assert_array_equal(default.latents, standard_draws(2, 8, 5))
+    with pytest.raises(InvalidField, match='prior: this model has no fitted prior; ask for "standard"'):
+        await vae.sample(2, seed=5, prior="fitted")
+    path = await vae.interpolate(default.latents, even_lambdas(3), "spherical")
+    assert np.isfinite(path.latents).all()
+    await vae.drain()
+
+
+@pytest.mark.parametrize("method", ["linear", "spherical"])
+async def test_interpolation_begins_and_ends_with_the_decoded_ends(vae: Vae, method: Any) -> None:
+    ends = standard_draws(2, 8, 3)
+    path = await vae.interpolate(ends, even_lambdas(6), method)
+    assert path.pictures.shape == (6, 16, 24, 3)
+    np.testing.assert_array_equal(path.latents[[0, -1]], ends)
+    difference = path.pictures[[0, -1]].astype(int) - await vae.decode(ends)
+    assert np.abs(difference).max() <= 1
+    np.testing.assert_array_equal(path.pictures[3], (await vae.decode(path.latents))[3])
+
+
+async def test_stages_are_recorded_for_both_halves(vae: Vae) -> None:
+    encoding, both = Stages(), Stages()
+    await vae.encode(random_pictures(1), encoding)
+    await vae.reconstruct(random_pictures(1), both)
+    assert set(encoding.seconds) == set(both.seconds) == {"queue", "inference"}
+
+
+@pytest.mark.parametrize(
+    "pictures",
+    [
+        np.zeros((1, 16, 24, 3), dtype=np.float32),
+        np.zeros((1, 24, 16, 3), dtype=np.uint8),
+        np.zeros((16, 24, 3), dtype=np.uint8),
+    ],
+)
+async def test_rows_of_another_kind_never_reach_a_batch(vae: Vae, observer: Observer, pictures: Any) -> None:
+    with pytest.raises(ValueError, match=r"rows must be uint8 \(16, 24, 3\)"):
+        await vae.encode(pictures)
+    with pytest.raises(ValueError, match=r"rows must be float32 \(8,\)"):
+        await vae.decode(pictures)
+    assert observer.sizes == {"encoder": [], "decoder": []}
+
+
+async def test_a_probe_runs_one_row_through_both_halves(vae: Vae, observer: Observer) -> None:
+    await vae.probe()
+    assert observer.sizes == {"encoder": [1], "decoder": [1]}
+
+
+async def test_after_drain_nothing_is_accepted(folder: Path) -> None:
+    vae = load(folder)
+    assert not vae.health().healthy
+    vae.start()
+    accepted = asyncio.create_task(vae.encode(random_pictures(20)))
+    await asyncio.sleep(0)
+    await vae.drain()
+    assert len((await accepted).mean) == 20
+    assert vae.health().reason == "the encoder is shutting down"
+    with pytest.raises(NotReady, match="shutting down"):
+        await vae.probe()
+
+
+async def test_close_answers_what_waits(folder: Path) -> None:
+    vae = load(folder)
+    vae.start()
+    vae.close()
+    with pytest.raises(NotReady, match="the decoder is shutting down"):
+        await vae.decode(standard_draws(1, 8, 1))
+    await vae.drain()
+
+
+async def test_limits_reach_the_batchers(folder: Path) -> None:
+    vae = load(folder, max_queue_rows=4)
+    vae.start()
+    tasks = [asyncio.create_task(vae.decode(standard_draws(4, 8, seed))) for seed in range(50)]
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert any(isinstance(outcome, QueueFull) for outcome in outcomes)
+    assert any(isinstance(outcome, np.ndarray) for outcome in outcomes)
+    await vae.drain()
+
+
+def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path)
+    (folder / "decoder.onnx").write_bytes((folder / "encoder.onnx").read_bytes())
+    with pytest.raises(ModelFolderError, match=r"decoder\.onnx"):
+        load(folder)

@@ -1,0 +1,154 @@
+"""Writes a complete model folder with a tiny real encoder and decoder: ONNX Runtime without training."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from app.manifest import ImageSize, Manifest, ModelFiles, Parity, describe_file, write_manifest
+
+WIDTH, HEIGHT = 24, 16
+LATENT_DIM = 8
+OPSET = 18
+CHANNELS = 8
+GRID = (HEIGHT // 4, WIDTH // 4)
+
+
+def write_tiny_model(folder: Path, *, seed: int = 0, version: int = 1, prior: bool = True) -> Path:
+    """Write encoder.onnx, decoder.onnx, prior.npz (where asked) and model.json, with seeded random weights.
+
+    Returns:
+        the folder, `tiny-vae/<version>` by its manifest: pictures of 24 x 16, latents of 8.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.RandomState(seed)
+    encoder, decoder = _encoder(random), _decoder(random)
+    onnx.save_model(encoder, folder / "encoder.onnx")
+    onnx.save_model(decoder, folder / "decoder.onnx")
+    if prior:
+        _write_prior(folder / "prior.npz", random)
+    weights = [*encoder.graph.initializer, *decoder.graph.initializer]
+    manifest = Manifest(
+        name="tiny-vae",
+        version=version,
+        image_size=ImageSize(WIDTH, HEIGHT),
+        fit="contain-replicate-blur",
+        latent_dim=LATENT_DIM,
+        parameters=sum(int(np.prod(weight.dims)) for weight in weights),
+        opset=OPSET,
+        files=ModelFiles(
+            encoder=describe_file(folder / "encoder.onnx"),
+            decoder=describe_file(folder / "decoder.onnx"),
+            prior=describe_file(folder / "prior.npz") if prior else None,
+        ),
+        parity=Parity(encoder_mean=0.0, encoder_log_variance=0.0, decoder_grey_levels=0),
+        recipe={"seed": seed},
+        data={"name": "none"},
+        metrics={"psnr": 10.0},
+    )
+    write_manifest(folder, manifest)
+    return folder
+
+
+def random_pictures(count: int, seed: int = 0) -> NDArray[np.uint8]:
+    """(count, 16, 24, 3) uint8 pictures of noise."""
+    return np.random.RandomState(seed).randint(0, 256, (count, HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+
+def _encoder(random: np.random.RandomState) -> Any:
+    features = CHANNELS * GRID[0] * GRID[1]
+    nodes = [
+        helper.make_node("Cast", ["pictures"], ["cast"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["cast", "scale"], ["scaled"]),
+        helper.make_node("Transpose", ["scaled"], ["nchw"], perm=[0, 3, 1, 2]),
+        _convolution("Conv", "nchw", "conv1"),
+        helper.make_node("Relu", ["conv1"], ["relu1"]),
+        _convolution("Conv", "relu1", "conv2"),
+        helper.make_node("Relu", ["conv2"], ["relu2"]),
+        helper.make_node("Flatten", ["relu2"], ["features"]),
+        helper.make_node("MatMul", ["features", "mean_weight"], ["mean"]),
+        helper.make_node("MatMul", ["features", "log_variance_weight"], ["raw_log_variance"]),
+        helper.make_node("Clip", ["raw_log_variance", "lowest", "highest"], ["log_variance"]),
+    ]
+    initializers = [
+        _scalar("scale", 1 / 255),
+        _weight(random, "conv1_weight", (CHANNELS, 3, 4, 4)),
+        _weight(random, "conv2_weight", (CHANNELS, CHANNELS, 4, 4)),
+        _weight(random, "mean_weight", (features, LATENT_DIM)),
+        _weight(random, "log_variance_weight", (features, LATENT_DIM)),
+        _scalar("lowest", -8),
+        _scalar("highest", 2),
+    ]
+    pictures = helper.make_tensor_value_info("pictures", TensorProto.UINT8, ["N", HEIGHT, WIDTH, 3])
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", LATENT_DIM])
+        for name in ("mean", "log_variance")
+    ]
+    return _model("encoder", nodes, [pictures], outputs, initializers)
+
+
+def _decoder(random: np.random.RandomState) -> Any:
+    features = CHANNELS * GRID[0] * GRID[1]
+    nodes = [
+        helper.make_node("MatMul", ["latents", "dense_weight"], ["dense"]),
+        helper.make_node("Reshape", ["dense", "grid"], ["features"]),
+        _convolution("ConvTranspose", "features", "conv1"),
+        helper.make_node("Relu", ["conv1"], ["relu1"]),
+        _convolution("ConvTranspose", "relu1", "conv2"),
+        helper.make_node("Sigmoid", ["conv2"], ["unit"]),
+        helper.make_node("Mul", ["unit", "scale"], ["scaled"]),
+        helper.make_node("Round", ["scaled"], ["rounded"]),
+        helper.make_node("Cast", ["rounded"], ["cast"], to=TensorProto.UINT8),
+        helper.make_node("Transpose", ["cast"], ["pictures"], perm=[0, 2, 3, 1]),
+    ]
+    initializers = [
+        _weight(random, "dense_weight", (LATENT_DIM, features)),
+        numpy_helper.from_array(np.array([-1, CHANNELS, *GRID], dtype=np.int64), "grid"),
+        _weight(random, "conv1_weight", (CHANNELS, CHANNELS, 4, 4)),
+        _weight(random, "conv2_weight", (CHANNELS, 3, 4, 4)),
+        _scalar("scale", 255),
+    ]
+    latents = helper.make_tensor_value_info("latents", TensorProto.FLOAT, ["N", LATENT_DIM])
+    pictures = helper.make_tensor_value_info("pictures", TensorProto.UINT8, ["N", HEIGHT, WIDTH, 3])
+    return _model("decoder", nodes, [latents], [pictures], initializers)
+
+
+def _convolution(kind: str, source: str, name: str) -> Any:
+    return helper.make_node(
+        kind, [source, f"{name}_weight"], [name], kernel_shape=[4, 4], strides=[2, 2], pads=[1, 1, 1, 1]
+    )
+
+
+def _weight(random: np.random.RandomState, name: str, shape: tuple[int, ...]) -> Any:
+    """Weights that keep the signal near unit size, so that pictures differ visibly from one another."""
+    fan_in = shape[0] if len(shape) == 2 else shape[1] * shape[2] * shape[3] / 2
+    return numpy_helper.from_array(
+        (random.standard_normal(shape) * (2 / fan_in) ** 0.5).astype(np.float32), name
+    )
+
+
+def _scalar(name: str, value: float) -> Any:
+    return numpy_helper.from_array(np.array(value, dtype=np.float32), name)
+
+
+def _model(
+    name: str, nodes: list[Any], inputs: list[Any], outputs: list[Any], initializers: list[Any]
+) -> Any:
+    graph = helper.make_graph(nodes, name, inputs, outputs, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _write_prior(path: Path, random: np.random.RandomState) -> None:
+    """Two full-covariance Gaussians, of which the first is drawn three times as often."""
+    factors = np.tril(random.standard_normal((2, LATENT_DIM, LATENT_DIM)) * 0.3) + np.eye(LATENT_DIM)
+    np.savez(
+        path,
+        weights=np.array([0.75, 0.25]),
+        means=random.standard_normal((2, LATENT_DIM)),
+        cholesky=factors.astype(np.float32),
+    )
