@@ -37,7 +37,7 @@ MAX_HEADER_BYTES = 4096
 MAX_BOUNDARY = 70
 """RFC 2046, section 5.1.1."""
 MAX_JSON_BYTES = 4 * 2**20
-"""Largest JSON body, as parsing holds the event loop; 64 latents with pictures of the model's size take half."""
+"""Largest JSON body, as parsing holds the event loop; 64 latents and their pictures take half of it."""
 
 
 def choose_format(request: Request, offered: Sequence[Format]) -> Format:

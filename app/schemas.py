@@ -81,7 +81,7 @@ class PathOptions(Options):
 
 
 class LatentsBody(Options):
-    """Body of /decode. The answers of /encode and /sample are valid bodies as they stand."""
+    """Body of /decode, 4 MiB at most. The answers of /encode and /sample are valid bodies as they stand."""
 
     latents: list[Latent] = Field(
         min_length=1, description="Points of the latent space, `latent_dim` numbers each."
@@ -216,10 +216,8 @@ class Problem(BaseModel):
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
-def from_json(model: type[AnyOptions], values: object) -> AnyOptions:
+def from_json(model: type[AnyOptions], values: dict[str, Any]) -> AnyOptions:
     """Check a decoded JSON body; types are taken as they are: "3" and true are not numbers."""
-    if not isinstance(values, dict):
-        raise InvalidField([("body", "must be a JSON object")])
     try:
         return model.model_validate(values, strict=True)
     except ValidationError as error:

@@ -174,8 +174,25 @@ def _write(
             verbose=False,
         )
     assert program is not None
-    onnx.save(program.model_proto, path)
+    model = program.model_proto
+    _strip_traces(model)
+    onnx.save(model, path)
     onnx.checker.check_model(path, full_check=True)
+
+
+def _strip_traces(model: onnx.ModelProto) -> None:
+    """Drop the exporter's notes on each node: stack traces with the paths of the machine it ran on."""
+    graph = model.graph
+    for noted in (
+        model,
+        graph,
+        *graph.node,
+        *graph.value_info,
+        *graph.input,
+        *graph.output,
+        *graph.initializer,
+    ):
+        noted.ClearField("metadata_props")
 
 
 def _keep_card(target: Path, folder: Path) -> None:

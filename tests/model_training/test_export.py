@@ -67,6 +67,16 @@ def test_no_batch_norm_is_left_in_the_graphs(run_folder: Path, other_cars: Pixel
     assert "BatchNormalization" not in kinds
 
 
+def test_the_graphs_do_not_tell_where_they_were_made(
+    run_folder: Path, other_cars: Pixels, tmp_path: Path
+) -> None:
+    run_export(run_folder, tmp_path / "3", other_cars)
+    for name in ("encoder", "decoder"):
+        content = (tmp_path / "3" / f"{name}.onnx").read_bytes()
+        assert str(Path(export_module.__file__).parent).encode() not in content
+        assert b"stack_trace" not in content
+
+
 def test_folding_changes_nothing_but_the_layers(run_folder: Path) -> None:
     model = TorchCodec(run_folder).model
     folded = fold_batch_norm(model)
