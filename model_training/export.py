@@ -158,9 +158,8 @@ def fold_batch_norm(model: VAE) -> VAE:
 def _write(
     graph: nn.Module, example: torch.Tensor, path: Path, inputs: Sequence[str], outputs: Sequence[str]
 ) -> None:
-    logging.getLogger("torch.onnx").setLevel(
-        logging.ERROR
-    )  # it warns of every optional package that is not there
+    for exporter in ("torch.onnx", "onnxscript", "onnx_ir"):  # they tell of every pass and missing package
+        logging.getLogger(exporter).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch's own use of its own deprecated functions
         program = torch.onnx.export(
