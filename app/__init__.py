@@ -1,1 +1,6 @@
 """The HTTP service: loads the exported encoder and decoder and answers for them. Never imports torch."""
+
+import os
+
+# Read when ONNX Runtime is imported: without it, it reports to its makers.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -4,11 +4,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,24 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
     @staticmethod
     def _mean_over_processes(values: Tensor) -> Tensor:
-        total: Tensor = all_reduce(values)  # type: ignore[no-untyped-call]
+        total: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
         return total / dist.get_world_size()
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the processes; each one's loss depends on all of them, so gradients are summed too."""
+
+    @staticmethod
+    def forward(_context: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_context: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
 
 
 def share_batch_norm(model: nn.Module) -> None:
