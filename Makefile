@@ -8,7 +8,7 @@ BIN := .venv/bin
 RUNTIME := $(shell nvidia-smi --list-gpus >/dev/null 2>&1 && echo gpu || echo cpu)
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: help serve test check format train clean
+.PHONY: help serve test check format train bench ladder clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -30,6 +30,12 @@ format: .venv/dev  ## bring the code into its format
 
 train: .venv/dev  ## train the seed recipe: make train DATA=folder (without it: drawn cars)
 	$(BIN)/python -m model_training train --recipe seed --data $(DATA) --out $(RUN)
+
+bench: .venv/dev  ## this service beside other model servers, two hours (needs wrk)
+	$(BIN)/python -m tests.performance.bench
+
+ladder: .venv/dev  ## what each step of a request costs at best (needs wrk)
+	$(BIN)/python -m tests.performance.ladder
 
 clean:  ## remove what the targets made, but for training runs
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
