@@ -1,18 +1,27 @@
 """`python -m app`: serve until SIGTERM. Exit code 0 after a drain, 1 after a refusal to start."""
 
+import os
 import signal
 import sys
-from copy import deepcopy
-from typing import Any
+import tempfile
+
+# Before NumPy is imported, here and in the workers: the threads of its BLAS keep spinning for a while after
+# each product, and the products of a request are small.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import uvicorn
 from pydantic import ValidationError
-from uvicorn.config import LOGGING_CONFIG, STARTUP_FAILURE
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from app import logs
 from app.errors import StartupError
 from app.manifest import read_manifest
 from app.settings import Settings
+
+WORKER_PATIENCE = 10
+"""Seconds after which a worker that does not answer its supervisor is replaced; uvicorn's own five are too
+few on a machine that is short of cores."""
 
 
 def main() -> int:
@@ -21,7 +30,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         settings = Settings()
-        read_manifest(settings.model_dir)  # refused here, once, and not by every worker
+        settings.read_keys()  # refused here, once, and not by every worker; and so is the model
+        read_manifest(settings.model_dir)
     except ValidationError as error:
         for fault in error.errors():
             name = "_".join(("CAR_VAE", *map(str, fault["loc"][:1]))).upper()
@@ -43,13 +53,19 @@ def _serve(config: uvicorn.Config) -> int:
         uvicorn.Server(config).run()
         return 0
     supervisor = Multiprocess(config, [config.bind_socket()])
-    supervisor.run()
+    try:
+        shared = tempfile.TemporaryDirectory(prefix="car-vae-metrics-")
+    except OSError:
+        print("several workers need a writable temporary folder for their metrics", file=sys.stderr)
+        return 1
+    with shared as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read by app.metrics in the workers
+        supervisor.run()
     return int(any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes))
 
 
 def configuration(settings: Settings) -> uvicorn.Config:
-    """uvicorn's configuration. There is no access log: the metrics count requests, and a line for each would
-    cost as much as the rest of HTTP."""
+    """uvicorn's configuration. Its access log is off: app.guards writes a line for each request."""
     return uvicorn.Config(
         "app.main:create_app",
         factory=True,
@@ -57,19 +73,15 @@ def configuration(settings: Settings) -> uvicorn.Config:
         port=settings.port,
         workers=settings.workers,
         timeout_graceful_shutdown=settings.drain_timeout,
-        log_config=_log_config(settings.log_level),
+        timeout_worker_healthcheck=WORKER_PATIENCE,
+        http="app.connections:GuardedProtocol",
+        log_config=logs.configuration(settings.log_level, settings.log_format),
         log_level=settings.log_level,
         access_log=False,
         lifespan="on",
         server_header=False,
         ws="none",
     )
-
-
-def _log_config(level: str) -> dict[str, Any]:
-    config: dict[str, Any] = deepcopy(LOGGING_CONFIG)
-    config["loggers"]["app"] = {"handlers": ["default"], "level": level.upper(), "propagate": False}
-    return config
 
 
 if __name__ == "__main__":

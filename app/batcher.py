@@ -167,7 +167,8 @@ class Batcher:
 
         Args:
             rows: (n, ...), not to be changed before the answer; all requests have one row shape and dtype.
-            stages: gets `queue`, the wait for the first batch, and `inference`, from there to the end.
+            stages: gets `queue`, the wait for the first batch, and `inference`, from there to the end; and
+                the number of rows.
 
         Returns:
             the arrays that `run` gave, n rows each.
@@ -178,6 +179,8 @@ class Batcher:
         """
         if not 0 < len(rows) <= self._max_queue_rows:
             raise ValueError(f"a request must have 1 to {self._max_queue_rows} rows, not {len(rows)}")
+        if stages is not None:
+            stages.rows = max(stages.rows, len(rows))
         request = _Request(rows, asyncio.get_running_loop().create_future(), time.monotonic())
         with self._condition:
             self._refuse(len(rows))

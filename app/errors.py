@@ -19,7 +19,8 @@ ServiceError                  the message may be shown to a client as it stands
  └─ InferenceFailed
 StartupError                  the service refuses to start; the message is for the operator
  ├─ ModelFolderError
- └─ ProviderUnavailable
+ ├─ ProviderUnavailable
+ └─ KeysUnreadable
 """
 
 from collections.abc import Sequence
@@ -119,6 +120,10 @@ class ModelFolderError(StartupError):
 
 class ProviderUnavailable(StartupError):
     """The execution provider that was asked for does not work on this machine."""
+
+
+class KeysUnreadable(StartupError):
+    """The file with the API keys cannot be read, or holds none."""
 
 
 STATUS: dict[type[ServiceError], tuple[int, str]] = {

@@ -28,6 +28,17 @@ CLIENT_GONE = 499
 PATIENCE = 0.05
 """Seconds a request waits before its connection is watched, so that quick ones never pay for it."""
 
+HARDENING = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+)
+"""Headers of every answer that has not its own."""
+PROBES = frozenset(("/health/live", "/health/ready", "/metrics"))
+"""Asked every few seconds: logged for debugging only, unless they fail."""
+OUTCOMES = {429: "refused", 503: "refused", 504: "late", CLIENT_GONE: "client gone"}
+"""Outcomes in the log of statuses that say more than their family does."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -47,12 +58,14 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 
 
 class Tracing:
-    """Gives every request its id and its stages, every answer X-Request-ID and Server-Timing, and every
-    unexpected exception status 500 with the traceback in the log."""
+    """Gives every request its id, its stages and its line in the log, every answer X-Request-ID,
+    Server-Timing and HARDENING, and every unexpected exception status 500 with the traceback in the log."""
 
-    def __init__(self, app: App, observer: RequestObserver) -> None:
+    def __init__(self, app: App, observer: RequestObserver, endpoints: frozenset[str]) -> None:
+        """Wrap an app; only paths in `endpoints` are logged by name."""
         self._app = app
         self._observer = observer
+        self._endpoints = endpoints
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -70,7 +83,9 @@ class Tracing:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                present = {name for name, _ in message["headers"]}
                 message["headers"] += (
+                    *(header for header in HARDENING if header[0] not in present),
                     (b"x-request-id", request_id.encode()),
                     (b"server-timing", _server_timing(stages, time.perf_counter() - started)),
                 )
@@ -86,13 +101,37 @@ class Tracing:
                 await from_service_error(scope, late)(scope, receive, traced)
             raise
         except Exception:
-            logger.exception("request %s to %s failed", request_id, scope["path"])
+            logger.exception("request %s to %s failed", request_id, self._endpoint(scope))
             if status != CLIENT_GONE:
                 raise
             detail = "a fault of this service; its log has the request id"
             await problem(scope, 500, detail)(scope, receive, traced)
         finally:
-            self._observer.request(scope["path"], status, time.perf_counter() - started, stages)
+            seconds = time.perf_counter() - started
+            self._observer.request(scope["path"], status, seconds, stages)
+            self._log(scope, status, seconds, stages)
+
+    def _endpoint(self, scope: Scope) -> str:
+        """The path where it is one of ours: what else clients write stays out of the log."""
+        path: str = scope["path"]
+        return path if path in self._endpoints else "other"
+
+    def _log(self, scope: Scope, status: int, seconds: float, stages: Stages) -> None:
+        endpoint = self._endpoint(scope)
+        level = logging.DEBUG if status < 400 and endpoint in PROBES else logging.INFO
+        if not logger.isEnabledFor(level):
+            return
+        line = {
+            "request_id": scope["state"]["request_id"],
+            "method": scope.get("method"),
+            "path": endpoint,
+            "status": status,
+            "outcome": OUTCOMES.get(status) or ("ok", "rejected", "failed")[max(0, status // 100 - 3)],
+            "rows": stages.rows,
+            "ms": round(seconds * 1000, 2),
+            "stages": {name: round(value * 1000, 2) for name, value in stages.seconds.items()},
+        }
+        logger.log(level, "request", extra={"request": line})
 
 
 def _request_id(scope: Scope) -> str:

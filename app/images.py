@@ -9,14 +9,45 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter, UnidentifiedImageError
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFilter,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
-from app.errors import PictureTooLarge, UnreadablePicture, UnsupportedPicture
+from app.errors import PictureError, PictureTooLarge, UnreadablePicture, UnsupportedPicture
+from app.screening import picture_file, screen
 
 Pixels = NDArray[np.uint8]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+PLUGINS = (
+    JpegImagePlugin.JpegImageFile,
+    PngImagePlugin.PngImageFile,
+    WebPImagePlugin.WebPImageFile,
+    GifImagePlugin.GifImageFile,
+    BmpImagePlugin.BmpImageFile,
+    TiffImagePlugin.TiffImageFile,
+    AvifImagePlugin.AvifImageFile,
+)
+"""Readers of the accepted formats. They are imported here because Pillow, asked for a format that it does not
+have yet, would import all it knows."""
+FORMATS = tuple(plugin.format for plugin in PLUGINS)
 """Pillow's names of the accepted formats. Every other decoder stays out of reach of what clients send."""
+
+SCALED_FORMATS = ("JPEG", "MPO")
+"""What can be decoded at a smaller scale; a camera's MPO is a JPEG with more pictures behind it."""
+WHOLE_SHARE = 2
+"""A picture of any other format may have this many times fewer pixels: at up to 15 bytes a pixel, which WebP
+needs while it is decoded, none takes more memory than the largest JPEG, at up to 8."""
+MAX_SIDE = 65_535
+"""Longest side of a picture, which is a JPEG's: Pillow takes memory for every row, however short."""
 
 BORDER_BLUR = 4
 """Radius in pixels of the Gaussian that softens the replicated edges around a picture of another shape."""
@@ -43,6 +74,7 @@ END_FRAME_MS = 600
 Image.MAX_IMAGE_PIXELS = (
     None  # read_picture has its own limit, and refuses before decoding instead of warning
 )
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the threads that decode are counted by the one who calls
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # odd but readable metadata
 
 
@@ -52,7 +84,8 @@ def read_picture(data: bytes, width: int, height: int, max_pixels: int) -> Pixel
     Args:
         data: a file in one of FORMATS; of an animation the first frame is taken.
         width, height: the model's picture size in pixels.
-        max_pixels: the most pixels the header may announce; checked before anything is decoded.
+        max_pixels: the most pixels the header of a JPEG may announce, and WHOLE_SHARE times what that of any
+            other format may; checked before anything is decoded.
 
     Returns:
         (height, width, 3) uint8, RGB.
@@ -62,18 +95,29 @@ def read_picture(data: bytes, width: int, height: int, max_pixels: int) -> Pixel
     """
     if not data:
         raise UnreadablePicture("the picture is empty")
+    screen(data, max_pixels // WHOLE_SHARE)
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(picture_file(data), formats=FORMATS)
+    except PictureError:
+        raise
     except UnidentifiedImageError as error:
         raise UnsupportedPicture(f"not a picture of a supported format ({', '.join(FORMATS)})") from error
     except Exception as error:  # Pillow's readers raise almost anything on broken input
         raise UnreadablePicture("the picture's header is damaged") from error
-    if image.width * image.height > max_pixels:
+    if max(image.size) > MAX_SIDE:
         raise PictureTooLarge(
-            f"the picture has {image.width} x {image.height} pixels; at most {max_pixels} pixels are allowed"
+            f"the picture has {image.width} x {image.height} pixels; no side may be longer than {MAX_SIDE}"
+        )
+    limit = max_pixels if image.format in SCALED_FORMATS else max_pixels // WHOLE_SHARE
+    if image.width * image.height > limit:
+        raise PictureTooLarge(
+            f"the picture has {image.width} x {image.height} pixels;"
+            f" at most {limit} pixels are allowed in a {image.format}"
         )
     try:
         return np.asarray(_decode_and_fit(image, width, height))
+    except PictureError:
+        raise
     except Exception as error:
         raise UnreadablePicture("the picture is damaged or incomplete") from error
 

@@ -113,6 +113,19 @@ class Prior:
             row[:] = self.means[component] + temperature * deviation
         return _to_latents(draws)
 
+    def principal_directions(self, count: int) -> tuple[Doubles, Doubles]:
+        """Unit vectors (count, L) along which the mixture varies most, and its standard deviations there.
+
+        They are the leading eigenvectors of the total covariance, at most L of them, each with the sign that
+        makes its largest element positive.
+        """
+        variances, vectors = np.linalg.eigh(self._total_covariance())
+        leading = slice(None, -count - 1, -1)  # eigh sorts upwards
+        directions = vectors.T[leading]
+        largest = np.abs(directions).argmax(axis=1, keepdims=True)
+        directions = directions * np.sign(np.take_along_axis(directions, largest, axis=1))
+        return directions, np.sqrt(variances[leading])
+
     def whiten(self, latents: NDArray[Any]) -> Doubles:
         """(N, L) latents in the coordinates in which the mixture has mean 0 and covariance 1."""
         whitened: Doubles = (latents - self._mean) @ self._inverse.T

@@ -1,9 +1,22 @@
 """What the service measures about itself, for Prometheus."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from app.stages import Stages
 
@@ -11,6 +24,10 @@ MEDIA_TYPE = CONTENT_TYPE_LATEST
 OTHER = "other"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 FINE_SECONDS = (0.0001, 0.00025, 0.0005, *SECONDS)
+
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable of prometheus_client itself, read when it is imported: each process keeps its figures
+in files of that folder, and each can tell the figures of all, since a scrape reaches only one of them."""
 
 # A second series for each counter and histogram, which nothing here asks for.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -72,11 +89,26 @@ class Metrics:
             registry=self.registry,
         )
         self._queue_rows = Gauge(
-            "car_vae_queue_rows", "Rows that wait for a run.", ("half",), registry=self.registry
+            "car_vae_queue_rows",
+            "Rows that wait for a run.",
+            ("half",),
+            multiprocess_mode="livesum",
+            registry=self.registry,
         )
         self._info = Gauge(
-            "car_vae_info", "Always 1; tells what is served.", ("model", "provider"), registry=self.registry
+            "car_vae_info",
+            "Always 1; tells what is served.",
+            ("model", "provider"),
+            multiprocess_mode="livemax",
+            registry=self.registry,
         )
+        shared = os.environ.get(SHARED_FOLDER)
+        if shared is None:
+            self._told = self.registry
+            ProcessCollector(registry=self.registry)
+        else:
+            self._told = CollectorRegistry()
+            self._told.register(_Workers(Path(shared)))
         # Looking a labelled child up costs as much as counting; each combination is looked up once.
         self._by_request: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._by_stage: dict[str, Histogram] = {}
@@ -107,6 +139,10 @@ class Metrics:
         self._inference_seconds.labels(batcher).observe(run_seconds)
         self._queue_rows.labels(batcher).set(queued_rows)
 
+    def queued(self, batcher: str, rows: int) -> None:
+        """So many rows wait now."""
+        self._queue_rows.labels(batcher).set(rows)
+
     def skipped(self, batcher: str, rows: int) -> None:
         """Rows left the queue without a run."""
         self._skipped_rows.labels(batcher).inc(rows)
@@ -116,5 +152,39 @@ class Metrics:
         self._info.labels(model, provider).set(1)
 
     def render(self) -> bytes:
-        """The metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+        """The metrics in Prometheus' text format, of all processes that share a folder."""
+        return generate_latest(self._told)
+
+
+class _Workers(Collector):
+    """What all processes with files in a shared folder have counted, and what the live ones of them use."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._counted = MultiProcessCollector(None, folder)  # type: ignore[no-untyped-call]
+
+    def collect(self) -> Iterator[Metric]:
+        pids = {path.stem.rpartition("_")[2] for path in self._folder.glob("*.db")}
+        live = {pid for pid in pids if Path("/proc", pid).exists()}
+        for pid in pids - live:
+            for path in self._folder.glob(f"gauge_live*_{pid}.db"):
+                path.unlink(missing_ok=True)
+        yield from self._counted.collect()  # type: ignore[no-untyped-call]
+        yield from _used_together(live)
+
+
+def _used_together(pids: Iterable[str]) -> Iterator[Metric]:
+    combine: dict[str, Callable[[Iterable[float]], float]] = {
+        "process_resident_memory_bytes": sum,
+        "process_cpu_seconds": sum,
+        "process_open_fds": sum,
+        "process_start_time_seconds": max,  # so that the restart of any of them shows
+    }
+    processes = [ProcessCollector(pid=partial(str, pid), registry=None) for pid in pids]
+    each = [metric for process in processes for metric in process.collect()]
+    for name, combined in combine.items():
+        same = [metric for metric in each if metric.name == name]
+        if same:
+            sample = same[0].samples[0]
+            same[0].samples = [sample._replace(value=combined(metric.samples[0].value for metric in same))]
+            yield same[0]

@@ -38,6 +38,9 @@ MAX_BOUNDARY = 70
 """RFC 2046, section 5.1.1."""
 MAX_JSON_BYTES = 4 * 2**20
 """Largest JSON body, as parsing holds the event loop; 64 latents and their pictures take half of it."""
+MAX_JSON_VALUES = 100_000
+"""Most values in a JSON body: a million of them hold the event loop for more than a second, and 64 latents
+with their deviations have a third of it."""
 
 
 def choose_format(request: Request, offered: Sequence[Format]) -> Format:
@@ -128,14 +131,19 @@ def is_json(media_type: str) -> bool:
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body.
+    """The JSON object in a body, which is UTF-8 whatever it says; of equal names the last one counts.
 
     Raises:
-        MalformedBody: it is no JSON. InvalidField: it is no object. BodyTooLarge: more than MAX_JSON_BYTES.
+        MalformedBody: it is no JSON. InvalidField: it is no object.
+        BodyTooLarge: more than MAX_JSON_BYTES or MAX_JSON_VALUES.
     """
     if len(body) > MAX_JSON_BYTES:
         raise BodyTooLarge(
             f"the body is larger than {MAX_JSON_BYTES} bytes, the most that is allowed for JSON"
+        )
+    if len(body) > MAX_JSON_VALUES and body.count(b",") + body.count(b"[") > MAX_JSON_VALUES:
+        raise BodyTooLarge(
+            f"the body has more than {MAX_JSON_VALUES} values, the most that is allowed for JSON"
         )
     try:
         values = orjson.loads(body)

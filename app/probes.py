@@ -1,21 +1,19 @@
-"""What is asked about the service and not of the model: health, description, metrics, the web page."""
-
-from pathlib import Path
+"""What is asked about the service and not of the model: health, description, metrics."""
 
 import orjson
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from app.metrics import MEDIA_TYPE as METRICS_TYPE
 from app.service import service_of
 
-PAGE = Path(__file__).parent / "static" / "index.html"
 FRESH = {"Cache-Control": "no-store"}
 
 
 def _json(content: object) -> Response:
-    return Response(orjson.dumps(content), headers=FRESH, media_type="application/json")
+    text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(text, headers=FRESH, media_type="application/json")
 
 
 async def live(_: Request) -> Response:
@@ -28,7 +26,8 @@ async def ready(request: Request) -> Response:
 
     After a failed batch the model is asked itself, with one row: it may be well again.
     """
-    vae, _ = service_of(request).parts()
+    vae, pool = service_of(request).parts()
+    pool.check()
     if not vae.health().healthy:
         await vae.probe()
     return _json({"status": "ok"})
@@ -50,18 +49,18 @@ async def model(request: Request) -> Response:
             "provider": vae.provider,
             "max_items": service.settings.max_items,
             "metrics": manifest.metrics,
+            "directions": vae.directions,
         }
     )
 
 
 async def metrics(request: Request) -> Response:
     """The metrics of this process in Prometheus' text format."""
-    return Response(service_of(request).metrics.render(), headers=FRESH, media_type=METRICS_TYPE)
-
-
-async def page(_: Request) -> Response:
-    """The web page."""
-    return FileResponse(PAGE)
+    service = service_of(request)
+    if service.vae is not None:
+        for half, rows in service.vae.queued_rows().items():
+            service.metrics.queued(half, rows)
+    return Response(service.metrics.render(), headers=FRESH, media_type=METRICS_TYPE)
 
 
 ROUTES = (
@@ -69,5 +68,4 @@ ROUTES = (
     Route("/health/ready", ready),
     Route("/model", model),
     Route("/metrics", metrics),
-    Route("/", page),
 )

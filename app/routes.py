@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app import images
-from app.errors import InvalidField, PictureError, TooManyItems, UnsupportedBody
+from app.errors import InvalidField, PictureError, TooManyItems, UnreadablePicture, UnsupportedBody
 from app.guards import WhileConnected
 from app.latents import Latents, even_lambdas, new_seed, posterior_draws
 from app.negotiation import (
@@ -33,7 +33,7 @@ from app.negotiation import (
     parse_pictures,
     read_body,
 )
-from app.pool import ItemError
+from app.pool import ItemError, TookTooLong
 from app.schemas import (
     DEFAULT_STEPS,
     EncodeOptions,
@@ -87,6 +87,7 @@ class Call:
 
     async def upload(self) -> Upload:
         """The body as pictures and the fields beside them."""
+        self.pool.check_room()  # rather than receive a body only to refuse it
         content_type = self.request.headers.get("content-type", "")
         return parse_pictures(await self.body(), content_type, self.settings.max_items)
 
@@ -248,9 +249,12 @@ async def _fitted(call: Call, files: list[bytes]) -> Pictures:
     try:
         pictures = await call.in_pool("decode", read, files)
     except ItemError as failure:
+        place = f"image {failure.index + 1} of {len(files)}"
         if isinstance(failure.error, PictureError):
-            place = f"image {failure.index + 1} of {len(files)}"
             raise type(failure.error)(f"{place}: {failure.error}") from failure
+        if isinstance(failure.error, TookTooLong):
+            seconds = call.settings.decode_timeout
+            raise UnreadablePicture(f"{place}: it takes more than {seconds:g} s to decode") from failure
         raise
     return pictures[0][np.newaxis] if len(pictures) == 1 else np.stack(pictures)
 
@@ -300,7 +304,7 @@ def _json(content: Fields) -> Response:
 def _cache_control(call: Call, repeatable: bool) -> str:
     if not repeatable:
         return "no-store"
-    reach = "private" if call.settings.api_keys else "public"
+    reach = "private" if call.settings.needs_key else "public"
     return f"{reach}, max-age={SEEDED_CACHE_SECONDS}"
 
 

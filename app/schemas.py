@@ -173,6 +173,13 @@ class PictureSize(BaseModel):
     height: int
 
 
+class DirectionAnswer(BaseModel):
+    """A principal direction of the latent space."""
+
+    vector: Latent = Field(description="A unit vector, `latent_dim` numbers.")
+    std: float = Field(description="Standard deviation of cars along it.")
+
+
 class ModelAnswer(BaseModel):
     """The served model."""
 
@@ -185,6 +192,9 @@ class ModelAnswer(BaseModel):
     provider: str = Field(description="The execution provider the model really runs on.")
     max_items: int
     metrics: dict[str, float]
+    directions: list[DirectionAnswer] = Field(
+        description="Where cars differ most, strongest first; empty for a model without a fitted prior."
+    )
 
 
 class HealthAnswer(BaseModel):

@@ -25,6 +25,9 @@ NO_FOLDER = "/dev/null"
 """Where ONNX Runtime is told to look for external weights, so that it finds none: they would escape the check
 of the files' hashes, and for a graph that comes as bytes they would be read from the working directory."""
 
+BATCH_ROWS = {"cpu": 16, "cuda": 64}
+"""Most rows of one run unless something else is asked for: where larger batches bring no more per row."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -34,14 +37,14 @@ class SessionSpec:
 
     Attributes:
         device: `cuda` is CUDA or an error; `auto` is CUDA where it truly works, else the CPU.
-        max_batch_rows: most rows of one run.
+        max_batch_rows: most rows of one run, or None for what suits the device.
         threads: CPU threads of one run; with several processes one each is fastest.
         device_id: the GPU.
         gpu_mem_limit: most bytes of each session's arena on the GPU, or None for no limit.
     """
 
     device: Literal["auto", "cpu", "cuda"]
-    max_batch_rows: int
+    max_batch_rows: int | None = None
     threads: int = 1
     device_id: int = 0
     gpu_mem_limit: int | None = None
@@ -88,8 +91,15 @@ def _pictures(manifest: Manifest) -> TensorSpec:
 class Session:
     """A graph on its provider. One thread at a time may run it."""
 
-    def __init__(self, graph: GraphSpec, session: ort.InferenceSession, ladder: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        graph: GraphSpec,
+        session: ort.InferenceSession,
+        max_batch_rows: int,
+        ladder: tuple[int, ...],
+    ) -> None:
         """Wrap a session; `ladder` holds the batch sizes it may run, ascending, or nothing for any."""
+        self.max_batch_rows = max_batch_rows
         self._session = session
         self._input = graph.input.name
         self._outputs = [output.name for output in graph.outputs]
@@ -148,16 +158,18 @@ def _load_cuda() -> None:
 def _open_session(graph: GraphSpec, model: bytes, spec: SessionSpec) -> Session:
     on_cuda = spec.device == "cuda"
     providers = [(CUDA, _cuda_options(spec)), CPU] if on_cuda else [CPU]
+    max_rows = spec.max_batch_rows or BATCH_ROWS[spec.device]
+    ladder = _ladder(max_rows) if on_cuda else ()
     try:
         inner = ort.InferenceSession(model, _options(spec), providers=providers)
         inner.disable_fallback()  # else a failing GPU is replaced by the CPU in the middle of the service
         found = inner.get_providers()[0]
         _check_graph(graph, inner)
-        session = Session(graph, inner, _ladder(spec.max_batch_rows) if on_cuda else ())
+        session = Session(graph, inner, max_rows, ladder)
         if not on_cuda:
-            _warm_up(session, graph, (spec.max_batch_rows, 1))
+            _warm_up(session, graph, (max_rows, 1))
         elif found == CUDA:
-            _warm_up(session, graph, _ladder(spec.max_batch_rows)[::-1])
+            _warm_up(session, graph, ladder[::-1])
     except ModelFolderError:
         raise
     except Exception as error:

@@ -1,12 +1,17 @@
 """Everything that can be configured, read from the environment in this one place."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.errors import KeysUnreadable
+from app.schemas import MAX_FRAMES
+
 MIB = 2**20
+ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?")
 
 
 class Settings(BaseSettings):
@@ -22,6 +27,12 @@ class Settings(BaseSettings):
         default="auto",
         description="Where the model runs. `cuda` refuses to start without a working GPU; `auto` takes the "
         "GPU when it truly works, else the CPU.",
+    )
+    device_id: int = Field(default=0, ge=0, description="The GPU, by its number.")
+    gpu_mem_limit: int | None = Field(
+        default=None,
+        ge=2**26,
+        description="Most bytes of GPU memory for each half of the model. Unset: no limit.",
     )
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(default=8000, ge=0, le=65535, description="TCP port to listen on.")
@@ -45,7 +56,8 @@ class Settings(BaseSettings):
     max_pixels: int = Field(
         default=64_000_000,
         ge=1,
-        description="Largest picture accepted, in pixels, read from its header before decoding.",
+        description="Largest JPEG accepted, in pixels, read from its header before decoding; other formats"
+        " may have half as many, since they cannot be decoded at a smaller scale.",
     )
     max_output_pixels: int = Field(
         default=16_000_000,
@@ -55,8 +67,28 @@ class Settings(BaseSettings):
     body_timeout: float = Field(
         default=30.0, gt=0, description="Seconds within which a request's body has to arrive."
     )
-    max_batch_rows: int = Field(
-        default=16, ge=1, le=1024, description="Most pictures or latents in one run of the model."
+    header_timeout: float = Field(
+        default=10.0, gt=0, description="Seconds within which a request's headers have to arrive."
+    )
+    send_timeout: float = Field(
+        default=20.0,
+        gt=0,
+        description="Seconds within which a client has to take the next 64 KiB of its answer.",
+    )
+    max_connections: int = Field(
+        default=768,
+        ge=1,
+        description="Most open connections of a process; beyond it the one that has been idle for longest is "
+        "closed. Keep it below the limit of open files.",
+    )
+    decode_timeout: float = Field(
+        default=10.0, gt=0, description="Seconds that the decoding of one picture may take."
+    )
+    max_batch_rows: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Most pictures or latents in one run of the model. Unset: 16 on a CPU, 64 on a GPU.",
     )
     queue_rows: int = Field(
         default=512,
@@ -75,8 +107,20 @@ class Settings(BaseSettings):
         default=(),
         description="Comma-separated keys; every inference request must carry one. Unset: none needed.",
     )
+    api_keys_file: Path | None = Field(
+        default=None,
+        description="File with more keys, one a line, such as a mounted secret; read at the start.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Comma-separated origins, such as https://example.org, whose pages may call the service "
+        "from a browser. Unset: none but its own.",
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Lines for people, or one JSON object a line."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least level that is logged."
+        default="info", description="Least level that is logged; requests are `info`, probes `debug`."
     )
 
     @field_validator("api_keys", mode="before")
@@ -87,10 +131,44 @@ class Settings(BaseSettings):
             raise ValueError("an empty API key would let everyone in; unset the variable to need none")
         return [key.strip() for key in keys] if isinstance(keys, list) else keys
 
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        origins = [origin.strip() for origin in value.split(",")] if isinstance(value, str) else value
+        if isinstance(origins, list) and not all(ORIGIN.fullmatch(origin) for origin in origins):
+            raise ValueError("each origin must be like https://example.org or http://localhost:3000")
+        return origins
+
     @model_validator(mode="after")
     def _largest_request_fits_the_queue(self) -> Self:
-        if self.queue_rows < self.max_items:
+        if self.queue_rows < max(self.max_items, MAX_FRAMES):
             raise ValueError(
-                "queue_rows must be at least max_items, or the largest request could never be taken"
+                f"queue_rows must be at least max_items and {MAX_FRAMES}, or the largest request could never"
+                " be taken"
             )
         return self
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether inference requests must carry an API key."""
+        return bool(self.api_keys) or self.api_keys_file is not None
+
+    def read_keys(self) -> tuple[str, ...]:
+        """All API keys, those of the file too; none where none is needed.
+
+        Raises:
+            KeysUnreadable: there is a file and it cannot be read or has no keys.
+        """
+        keys = tuple(key.get_secret_value() for key in self.api_keys)
+        if self.api_keys_file is None:
+            return keys
+        try:
+            lines = self.api_keys_file.read_text(encoding="ascii").split("\n")
+        except (OSError, ValueError) as error:
+            raise KeysUnreadable(f"CAR_VAE_API_KEYS_FILE: {self.api_keys_file} cannot be read") from error
+        found = tuple(line.strip() for line in lines if line.strip())
+        if not found:
+            raise KeysUnreadable(
+                f"CAR_VAE_API_KEYS_FILE: {self.api_keys_file} has no keys; unset the variable to need none"
+            )
+        return keys + found

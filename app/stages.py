@@ -1,13 +1,18 @@
-"""Where the time of one request went: seconds per stage, for Server-Timing and the metrics."""
+"""Where the time of one request went: seconds per stage, for Server-Timing, the metrics and the log."""
 
 
 class Stages:
-    """Adds up seconds per stage (read, decode, queue, inference, encode), in the order first met."""
+    """Adds up seconds per stage (read, decode, queue, inference, encode), in the order first met.
 
-    __slots__ = ("seconds",)
+    Attributes:
+        rows: the most rows that the request had in one batcher.
+    """
+
+    __slots__ = ("rows", "seconds")
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.rows = 0
 
     def add(self, name: str, seconds: float) -> None:
         """Count `seconds` towards a stage; a stage may be met several times."""

@@ -19,6 +19,8 @@ from app.stages import Stages
 
 PriorName = Literal["fitted", "standard"]
 
+DIRECTIONS = 8
+"""Principal directions of the fitted prior that clients are told."""
 MEASURED_INLINE = 4
 """Most pictures whose quality is measured on the event loop, at about 0.2 ms each; more go to a thread."""
 
@@ -56,6 +58,14 @@ class Reconstruction:
     quality: Quality | None
 
 
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """A way in which cars differ most: a unit `vector` (L,) float32 and the standard deviation along it."""
+
+    vector: Latents
+    std: float
+
+
 @dataclass(frozen=True)
 class Health:
     """Why the model does not answer, in words fit to be shown, or None when it does."""
@@ -77,6 +87,7 @@ class Vae:
         """Put a model together; `provider` is the one its sessions really run on."""
         self.manifest = manifest
         self.prior = prior
+        self.directions = () if prior is None else _directions(prior)
         self.provider = provider
         self._encoder = encoder
         self._decoder = decoder
@@ -97,6 +108,10 @@ class Vae:
         """Refuse new work and answer what is waiting with NotReady."""
         self._encoder.close()
         self._decoder.close()
+
+    def queued_rows(self) -> dict[str, int]:
+        """Rows that wait for a run, of each half."""
+        return {batcher.name: batcher.queued_rows for batcher in (self._encoder, self._decoder)}
 
     def health(self) -> Health:
         """Whether both halves answer, as far as their last batches tell."""
@@ -201,7 +216,7 @@ def load_vae(
         Batcher(
             name,
             session.run,
-            max_batch_rows=spec.max_batch_rows,
+            max_batch_rows=session.max_batch_rows,
             max_queue_rows=max_queue_rows,
             queue_timeout=queue_timeout,
             observer=observer,
@@ -209,6 +224,14 @@ def load_vae(
         for name, session in zip(("encoder", "decoder"), sessions, strict=True)
     )
     return Vae(manifest, prior, encoder, decoder, sessions[0].provider)
+
+
+def _directions(prior: Prior) -> tuple[Direction, ...]:
+    vectors, deviations = prior.principal_directions(DIRECTIONS)
+    return tuple(
+        Direction(vector.astype(np.float32), float(std))
+        for vector, std in zip(vectors, deviations, strict=True)
+    )
 
 
 def _measure(originals: Pixels, pictures: Pixels) -> Quality:

@@ -1,44 +1,133 @@
-// Tries the service out: samples from the prior, and a reconstruction of the visitor's own picture.
-const element = (id) => document.getElementById(id);
+// Puts the page together: the model's facts, the panels, and the way from one to another.
+import { readAddress } from "./address.js";
+import { ask, onKeyNeeded } from "./api.js";
+import { carDialog, keyDialog } from "./dialogs.js";
+import { find, say } from "./dom.js";
+import { onFiles } from "./files.js";
+import { Garage } from "./garage.js";
+import { editPanel } from "./panels/edit.js";
+import { interpolatePanel } from "./panels/interpolate.js";
+import { reconstructPanel } from "./panels/reconstruct.js";
+import { samplePanel } from "./panels/sample.js";
+import { Problem } from "./problems.js";
+import { stored } from "./storage.js";
 
-async function ask(path, options) {
-  const answer = await fetch(path, { headers: { Accept: "application/json" }, ...options });
-  const content = await answer.json();
-  if (!answer.ok) throw new Error(content.detail);
-  return content;
-}
+const MAKERS = { interpolate: interpolatePanel, sample: samplePanel, edit: editPanel, reconstruct: reconstructPanel };
+const FIRST = "interpolate";
 
-function reporting(action) {
-  return async (event) => {
-    element("problem").textContent = "";
-    try {
-      await action(event);
-    } catch (error) {
-      element("problem").textContent = error.message;
-    }
+let working = 0;
+
+/** Wraps what a panel does: the page shows that it works, a failure is shown in `place`, the next success ends that. */
+const guarded = (place) => (work) => async (...values) => {
+  working += 1;
+  document.documentElement.toggleAttribute("data-busy", true);
+  try {
+    await work(...values);
+    place.hidden = true;
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    place.textContent = error.message;
+    place.hidden = false;
+  } finally {
+    working -= 1;
+    document.documentElement.toggleAttribute("data-busy", working > 0);
+  }
+};
+
+function start(model) {
+  showFacts(model);
+  const showCar = carDialog();
+  const panels = {};
+  let shown = null;
+
+  const garage = new Garage(model.id, openCar, (cars) => context.interpolate(cars));
+  const context = {
+    model,
+    garage,
+    guarded,
+    openCar,
+    interpolate: (cars) => { go("interpolate"); return panels.interpolate.through(cars); },
+    startFrom: (car) => { go("interpolate"); return panels.interpolate.startFrom(car); },
+    edit: (car) => { go("edit"); return panels.edit.take(car); },
   };
+
+  async function openCar(car) {
+    const choice = await showCar(car, garage.has(car));
+    if (choice === "interpolate") context.startFrom(car);
+    if (choice === "edit") context.edit(car);
+    if (choice !== "keep") return;
+    if (garage.has(car)) garage.remove(car);
+    else {
+      garage.add(car);
+      say("Kept, at the foot of the page.");
+    }
+  }
+
+  /** Show a panel without asking for anything new in it. */
+  function go(name) {
+    if (name !== shown) history.pushState(null, "", `#${name}`);
+    reveal(name);
+    scrollTo(0, 0);
+  }
+
+  function reveal(name) {
+    if (shown && shown !== name) panels[shown].hide?.();
+    const isMove = shown !== null && shown !== name;
+    shown = name;
+    for (const panel of document.querySelectorAll(".panel")) panel.hidden = panel.id !== `panel-${name}`;
+    for (const link of document.querySelectorAll(".tabs a")) {
+      if (link.hash === `#${name}`) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    const title = find(`title-${name}`);
+    document.title = `${title.textContent} · car-vae`;
+    if (isMove) title.focus({ preventScroll: true });
+  }
+
+  function follow() {
+    const { panel, values } = readAddress();
+    const name = Object.hasOwn(MAKERS, panel) ? panel : FIRST;
+    if (name !== panel) history.replaceState(null, "", `#${name}`);
+    reveal(name);
+    panels[name].show(values);
+  }
+
+  for (const [name, makePanel] of Object.entries(MAKERS)) panels[name] = makePanel(find(`panel-${name}`), context);
+  onFiles((files) => {
+    if (!panels[shown].receive) go("reconstruct");
+    panels[shown].receive(files);
+  });
+  addEventListener("hashchange", follow);
+  follow();
 }
 
-function show(id, source) {
-  element(id).src = source;
-  element(id).hidden = false;
+function showFacts({ id, image_size: { width, height }, latent_dim: numbers, parameters, provider, metrics }) {
+  document.documentElement.style.setProperty("--ratio", `${width} / ${height}`);
+  for (const place of document.querySelectorAll("[data-fact=latent]")) place.textContent = String(numbers);
+  const device = provider.replace("ExecutionProvider", "");
+  const facts = [
+    id,
+    `${width} × ${height} pixels`,
+    `${numbers} numbers a car`,
+    `${(parameters / 1e6).toFixed(1)} million parameters`,
+    `runs on ${device === "CUDA" ? "a GPU (CUDA)" : `the ${device}`}`,
+  ];
+  if (metrics.psnr) facts.push(`${metrics.psnr.toFixed(1)} dB on cars it has never seen`);
+  find("facts").textContent = facts.join(" · ");
 }
 
-element("sample").addEventListener("click", () => {
-  const seed = Math.floor(Math.random() * 2 ** 32);
-  show("samples", `sample?count=12&size=192&seed=${seed}`);
-});
+function themeButton() {
+  const button = find("theme");
+  const root = document.documentElement;
+  const isDark = () => (root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  button.setAttribute("aria-pressed", String(isDark()));
+  button.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    button.setAttribute("aria-pressed", String(isDark()));
+    stored("localStorage", "car-vae theme").write(root.dataset.theme);
+  });
+}
 
-element("file").addEventListener("change", reporting(async ({ target }) => {
-  if (!target.files.length) return;
-  const body = new FormData();
-  body.append("image", target.files[0]);
-  const { images, psnr, ssim } = await ask("reconstruct?size=384", { method: "POST", body });
-  show("reconstruction", images[0]);
-  element("quality").textContent = `PSNR ${psnr[0].toFixed(1)} dB, SSIM ${ssim[0].toFixed(2)}`;
-}));
-
-reporting(async () => {
-  const { id, latent_dim: numbers, provider } = await ask("model");
-  element("model").textContent = `This is ${id}: ${numbers} numbers a picture, running on ${provider}.`;
-})();
+onKeyNeeded(keyDialog());
+themeButton();
+await guarded(find("failure"))(async () => start(await ask({ method: "GET", path: "model" })))();

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -31,11 +31,13 @@ def running(**settings: object) -> Iterator[subprocess.Popen[str]]:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
     try:
         yield process
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):  # workers outlive a supervisor that is killed
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
@@ -86,6 +88,50 @@ def test_sigterm_ends_with_success(model_folder: Path, workers: int) -> None:
         output, _ = process.communicate(timeout=60)
         assert process.returncode == 0
     assert "Traceback" not in output
+
+
+def said_until(process: subprocess.Popen[str], started: int) -> str:
+    """What the process says until so many workers have started."""
+    assert process.stdout is not None
+    said = ""
+    while said.count("startup complete") < started or ("running on http" not in said and started > 1):
+        line = process.stdout.readline()
+        assert line, said
+        said += line
+    return said
+
+
+def test_each_worker_tells_the_metrics_of_all(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with running(model_dir=model_folder, device="cpu", workers=2, port=0) as process:
+        said = said_until(process, 2)
+        address = re.findall(r"http://127\.0\.0\.1:\d+", said)[0]
+        first, second = re.findall(r"Started server process \[(\d+)\]", said)
+
+        def told() -> str:
+            with urllib.request.urlopen(f"{address}/metrics", timeout=30) as answer:
+                return str(answer.read(), "utf-8")
+
+        for _ in range(10):
+            with urllib.request.urlopen(f"{address}/sample?seed=1", timeout=30):
+                pass
+        count = 'car_vae_requests_total{endpoint="/sample",status="200"} 10.0'
+        info = 'car_vae_info{model="tiny-vae/1",provider="CPUExecutionProvider"} 1.0'
+        # Whichever of the two has served them and whichever is asked: only one of the two is left to tell.
+        for victim in (first, second):
+            os.kill(int(victim), signal.SIGKILL)
+            said_until(process, 1)
+            now = told()
+            assert count in now
+            assert info in now
+            assert len(re.findall(r"^process_resident_memory_bytes \d", now, re.MULTILINE)) == 1
+            assert not list(tmp_path.glob(f"*/gauge_live*_{victim}.db"))
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    assert not list(tmp_path.glob("car-vae-*"))
 
 
 def test_taken_port(model_folder: Path) -> None:

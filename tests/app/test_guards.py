@@ -25,6 +25,8 @@ from app.guards import (
 from app.problems import from_service_error
 from app.stages import Stages
 
+PATHS = frozenset(("/a", "/encode"))
+
 
 class Seen:
     """Records what it is told about requests."""
@@ -54,7 +56,7 @@ def client_of(app: App) -> httpx.AsyncClient:
 
 async def test_every_answer_has_an_id_and_its_timing() -> None:
     seen = Seen()
-    async with client_of(Tracing(fine, seen)) as client:
+    async with client_of(Tracing(fine, seen, PATHS)) as client:
         one, other = await client.get("/a"), await client.get("/b")
     assert len(one.headers["x-request-id"]) == 32
     assert one.headers["x-request-id"] != other.headers["x-request-id"]
@@ -64,14 +66,14 @@ async def test_every_answer_has_an_id_and_its_timing() -> None:
 
 @pytest.mark.parametrize("given", ["a", "A.b_c-9", "x" * 128])
 async def test_sane_request_id_is_kept(given: str) -> None:
-    async with client_of(Tracing(fine, Seen())) as client:
+    async with client_of(Tracing(fine, Seen(), PATHS)) as client:
         answered = await client.get("/", headers={"X-Request-ID": given})
     assert answered.headers["x-request-id"] == given
 
 
 @pytest.mark.parametrize("given", ["", "x" * 129, "a b", "a\tb", "é", 'a"b', "a;b", "a\x00b"])
 async def test_other_request_id_is_replaced(given: str) -> None:
-    async with client_of(Tracing(fine, Seen())) as client:
+    async with client_of(Tracing(fine, Seen(), PATHS)) as client:
         answered = await client.get("/", headers=[(b"X-Request-ID", given.encode("latin-1"))])
     assert len(answered.headers["x-request-id"]) == 32
 
@@ -81,7 +83,7 @@ async def test_unexpected_exception_is_hidden_and_logged(caplog: pytest.LogCaptu
         raise RuntimeError("secret")
 
     seen = Seen()
-    async with client_of(Tracing(broken, seen)) as client:
+    async with client_of(Tracing(broken, seen, PATHS)) as client:
         answered = await client.get("/a", headers={"X-Request-ID": "mine"})
     assert answered.status_code == 500
     assert answered.headers["content-type"] == "application/problem+json"
@@ -98,7 +100,7 @@ async def test_exception_in_the_middle_of_an_answer_breaks_it_off() -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        async with client_of(Tracing(broken, Seen())) as client:
+        async with client_of(Tracing(broken, Seen(), PATHS)) as client:
             await client.get("/")
 
 
@@ -111,7 +113,7 @@ async def test_lost_client_is_counted_and_not_answered(caplog: pytest.LogCapture
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await Tracing(lost, seen)({"type": "http", "path": "/a", "headers": []}, no_more, send)
+    await Tracing(lost, seen, PATHS)({"type": "http", "path": "/a", "headers": []}, no_more, send)
     assert seen.requests == [("/a", 499, [])]
     assert sent == []
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -129,7 +131,7 @@ async def test_request_cut_off_by_the_shutdown_is_told_so() -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    guarded = Tracing(endless, Seen())({"type": "http", "path": "/a", "headers": []}, no_more, send)
+    guarded = Tracing(endless, Seen(), PATHS)({"type": "http", "path": "/a", "headers": []}, no_more, send)
     task = asyncio.ensure_future(guarded)
     await started.wait()
     task.cancel()
@@ -143,7 +145,7 @@ async def no_more() -> Message:
 
 
 def key_guard() -> httpx.AsyncClient:
-    return client_of(Tracing(ApiKey(fine, ["first", "second"], frozenset(("/encode",))), Seen()))
+    return client_of(Tracing(ApiKey(fine, ["first", "second"], frozenset(("/encode",))), Seen(), PATHS))
 
 
 @pytest.mark.parametrize(
@@ -349,3 +351,56 @@ async def test_refusal_to_start_is_one_line() -> None:
 async def test_other_failures_to_start_keep_their_traceback() -> None:
     with pytest.raises(ValueError, match="bug"):
         await lifespan(PlainStartupError(failing(ValueError("bug"))))
+
+
+async def test_every_answer_is_hardened() -> None:
+    async def with_its_own(_: Scope, __: Receive, send: Send) -> None:
+        headers = [(b"referrer-policy", b"origin")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with client_of(Tracing(with_its_own, Seen(), PATHS)) as client:
+        headers = (await client.get("/a")).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert headers.get_list("referrer-policy") == ["origin"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "level", "outcome", "logged"),
+    [
+        ("/a", 200, logging.INFO, "ok", "/a"),
+        ("/a", 404, logging.INFO, "rejected", "/a"),
+        ("/a", 429, logging.INFO, "refused", "/a"),
+        ("/a", 500, logging.INFO, "failed", "/a"),
+        ("/a", 504, logging.INFO, "late", "/a"),
+        ("/health/ready", 200, logging.DEBUG, "ok", "/health/ready"),
+        ("/health/ready", 503, logging.INFO, "refused", "/health/ready"),
+        ("/a%0aERROR forged", 404, logging.INFO, "rejected", "other"),
+    ],
+)
+async def test_one_line_a_request(
+    caplog: pytest.LogCaptureFixture, path: str, status: int, level: int, outcome: str, logged: str
+) -> None:
+    async def app(scope: Scope, _: Receive, send: Send) -> None:
+        scope["state"]["stages"].add("read", 0.25)
+        scope["state"]["stages"].rows = 3
+        await answer(send, status)
+
+    caplog.set_level(logging.DEBUG, "app.guards")
+    endpoints = frozenset(("/a", "/health/ready"))
+    async with client_of(Tracing(app, Seen(), endpoints)) as client:
+        await client.get(path, headers={"X-Request-ID": "mine", "X-API-Key": "secret"})
+    (record,) = caplog.records
+    line = record.__dict__["request"]
+    assert line.pop("ms") >= 0
+    assert line == {
+        "request_id": "mine",
+        "method": "GET",
+        "path": logged,
+        "status": status,
+        "outcome": outcome,
+        "rows": 3,
+        "stages": {"read": 250.0},
+    }
+    assert record.levelno == level

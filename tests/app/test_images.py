@@ -5,6 +5,8 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, features
 
 from app.errors import PictureTooLarge, UnreadablePicture, UnsupportedPicture
@@ -166,15 +168,18 @@ def test_damaged_bytes_never_raise_anything_else(seed: int) -> None:
 
 
 def test_announced_pixels_are_refused_before_decoding() -> None:
-    with pytest.raises(PictureTooLarge, match="50000 x 50000 pixels; at most 1000000"):
+    with pytest.raises(
+        PictureTooLarge, match="50000 x 50000 pixels; at most 500000 pixels are allowed in a PNG"
+    ):
         read(announced_png(50_000, 50_000))
 
 
 def test_limit_is_on_pixels_and_inclusive() -> None:
-    content = file_of(photograph(90, 60))
-    assert read_picture(content, WIDTH, HEIGHT, 5400).shape == (HEIGHT, WIDTH, 3)
-    with pytest.raises(PictureTooLarge):
-        read_picture(content, WIDTH, HEIGHT, 5399)
+    for kind, limit in (("JPEG", 5400), ("PNG", 10_800), ("TIFF", 10_800)):
+        content = file_of(photograph(90, 60), kind)
+        assert read_picture(content, WIDTH, HEIGHT, limit).shape == (HEIGHT, WIDTH, 3)
+        with pytest.raises(PictureTooLarge):
+            read_picture(content, WIDTH, HEIGHT, limit - 1)
 
 
 def test_messages_tell_nothing_of_the_machine() -> None:
@@ -258,3 +263,35 @@ def test_grid_fills_rows_in_order(count: int, rows: int, columns: int) -> None:
 def test_filmstrip_is_one_row() -> None:
     pictures = [np.full((2, 3, 3), number, np.uint8) for number in range(5)]
     assert grid(pictures, columns=5)[0, ::3, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+PIXELS = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
+
+
+def noise(shape: tuple[int, int, int]) -> Pixels:
+    height, width, seed = shape
+    return np.random.RandomState(seed).randint(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@settings(deadline=None)
+@given(PIXELS)
+def test_any_png_is_exact(shape: tuple[int, int, int]) -> None:
+    assert np.array_equal(pixels_of(encode_png(noise(shape))), noise(shape))
+
+
+@settings(deadline=None)
+@given(
+    shape=PIXELS, width=st.integers(1, 60), height=st.integers(1, 60), kind=st.sampled_from(("PNG", "BMP"))
+)
+def test_any_picture_fits(shape: tuple[int, int, int], width: int, height: int, kind: str) -> None:
+    picture = read_picture(file_of(Image.fromarray(noise(shape)), kind), width, height, MAX_PIXELS)
+    assert picture.shape == (height, width, 3)
+    if shape[:2] == (height, width):
+        assert np.array_equal(picture, noise(shape))
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(16, 2048))
+def test_scaled_sizes_keep_the_aspect(width: int, height: int, longer_edge: int) -> None:
+    size = scaled_size(width, height, longer_edge)
+    assert max(size) == longer_edge
+    assert abs(size[0] * height - size[1] * width) <= max(width, height)

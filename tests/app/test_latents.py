@@ -221,6 +221,23 @@ def npz(**arrays: Any) -> bytes:
     return file.getvalue()
 
 
+def test_principal_directions_are_where_draws_vary_most() -> None:
+    prior = make_prior(6)
+    vectors, deviations = prior.principal_directions(3)
+    np.testing.assert_allclose(vectors @ vectors.T, np.eye(3), atol=1e-12)
+    assert (np.diff(deviations) < 0).all()
+    draws = prior.draw(20_000, seed=3).astype(np.float64)
+    np.testing.assert_allclose((draws @ vectors.T).std(axis=0), deviations, rtol=0.03)
+    variances = np.linalg.eigvalsh(np.cov(draws.T))[::-1]
+    np.testing.assert_allclose(np.sqrt(variances[:3]), deviations, rtol=0.03)
+
+
+def test_principal_directions_have_one_sign_and_no_more_than_there_are() -> None:
+    vectors, deviations = Prior([1.0], [[0.0, 0.0]], [np.diag([1.0, 5.0])]).principal_directions(8)
+    np.testing.assert_allclose(vectors, [[0, 1], [1, 0]], atol=1e-12)
+    np.testing.assert_allclose(deviations, [5, 1])
+
+
 def test_reads_a_prior() -> None:
     prior = make_prior()
     content = npz(weights=prior.weights, means=prior.means, cholesky=prior.cholesky.astype(np.float32))

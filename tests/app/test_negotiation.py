@@ -2,18 +2,30 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect, Request
 
-from app.errors import BodyTooLarge, InvalidField, MalformedBody, NotAcceptable, TooManyItems, UnsupportedBody
+from app.errors import (
+    BodyTooLarge,
+    InvalidField,
+    MalformedBody,
+    NotAcceptable,
+    ServiceError,
+    TooManyItems,
+    UnsupportedBody,
+)
 from app.negotiation import (
     ANIMATIONS,
     JSON,
     MAX_FIELD_BYTES,
     MAX_FIELDS,
     MAX_JSON_BYTES,
+    MEDIA_TYPES,
     PICTURES,
     Format,
     body_type,
@@ -254,3 +266,60 @@ def test_field_too_long() -> None:
 def test_other_bodies(content_type: str) -> None:
     with pytest.raises(UnsupportedBody, match="multipart/form-data"):
         parse_pictures(b"--line--", content_type, 2)
+
+
+RANGES = st.sampled_from(["*/*", "image/*", "text/html", *MEDIA_TYPES.values()])
+QUALITIES = st.one_of(st.none(), st.sampled_from(["0", "0.001", "1", "x", "nan", "-1", "9"]))
+
+
+@given(st.lists(st.tuples(RANGES, QUALITIES), min_size=1, max_size=6))
+def test_what_is_chosen_was_offered_and_not_ruled_out(ranges: list[tuple[str, str | None]]) -> None:
+    accept = ", ".join(name if quality is None else f"{name};q={quality}" for name, quality in ranges)
+    try:
+        chosen = choose_format(request([accept]), ANIMATIONS)
+    except NotAcceptable:
+        assert ("*/*", None) not in ranges or len({quality for _, quality in ranges}) > 1
+        return
+    assert chosen in ANIMATIONS
+    family = {MEDIA_TYPES[chosen], MEDIA_TYPES[chosen].partition("/")[0] + "/*", "*/*"}
+    assert family.intersection(name for name, _ in ranges)
+
+
+@given(st.text(max_size=60))
+def test_any_accept_header_is_understood_or_refused(accept: str) -> None:
+    with suppress(NotAcceptable):
+        assert choose_format(request([accept.encode("utf-8").decode("latin-1")]), PICTURES) in PICTURES
+
+
+FILES = st.lists(st.binary(max_size=40), max_size=5)
+
+
+@given(files=FILES, boundary=st.text("abcXYZ0189'()+_,-./:=?", min_size=1, max_size=70))
+def test_a_form_gives_back_what_was_put_in(files: list[bytes], boundary: str) -> None:
+    mark = b"--" + boundary.encode()
+    if any(b"\r\n" + mark in b"\r\n" + file + b"\r\n" for file in files):
+        return
+    head = b'\r\nContent-Disposition: form-data; name="image"\r\n\r\n'
+    body = b"".join(mark + head + file + b"\r\n" for file in files) + mark + b"--\r\n"
+    assert parse_pictures(body, f'multipart/form-data; boundary="{boundary}"', 5).pictures == files
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [b"--b", b"\r\n", b"--", b"\n", b'Content-Disposition: form-data; name="image"', b"x"]
+        )
+    )
+)
+def test_any_form_is_read_or_refused(pieces: list[bytes]) -> None:
+    try:
+        upload = parse_pictures(b"".join(pieces), "multipart/form-data; boundary=b", 4)
+    except ServiceError:
+        return
+    assert len(upload.pictures) <= 4
+
+
+@given(st.binary(max_size=80))
+def test_any_json_is_an_object_or_refused(body: bytes) -> None:
+    with suppress(MalformedBody, InvalidField):
+        assert isinstance(parse_json(body), dict)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.errors import QueueFull
-from app.pool import ItemError, WorkerPool
+from app.errors import NotReady, QueueFull, QueueTimeout
+from app.pool import ItemError, TookTooLong, WorkerPool
 
 
 @pytest.fixture
 def pool() -> Iterator[WorkerPool]:
-    pool = WorkerPool(threads=2, max_items=4)
+    pool = WorkerPool(2, 4, item_timeout=60, queue_timeout=60)
     yield pool
     pool.close()
 
@@ -45,7 +45,7 @@ async def test_the_first_failure_in_order_is_reported(pool: WorkerPool) -> None:
 
 
 async def test_items_after_a_failure_are_skipped() -> None:
-    pool = WorkerPool(threads=1, max_items=4)
+    pool = WorkerPool(1, 4, item_timeout=60, queue_timeout=60)
     met = []
 
     def work(item: int) -> None:
@@ -71,7 +71,7 @@ async def test_full_pool_refuses_and_recovers(pool: WorkerPool) -> None:
 
 
 async def test_cancelled_work_is_skipped_and_gives_its_room_back() -> None:
-    pool = WorkerPool(threads=1, max_items=4)
+    pool = WorkerPool(1, 4, item_timeout=60, queue_timeout=60)
     release, met = threading.Event(), []
 
     def work(item: int) -> None:
@@ -88,3 +88,59 @@ async def test_cancelled_work_is_skipped_and_gives_its_room_back() -> None:
     assert await pool.map(str, range(4)) == ["0", "1", "2", "3"]
     pool.close()
     assert met == [1]
+
+
+async def test_what_takes_too_long_is_given_up_and_the_thread_replaced() -> None:
+    pool = WorkerPool(1, 4, item_timeout=0.05, queue_timeout=60)
+    release = threading.Event()
+    with pytest.raises(ItemError) as caught:
+        await pool.map(lambda _: release.wait(timeout=30), [1])
+    assert isinstance(caught.value.error, TookTooLong)
+    assert pool.lost == 1
+    assert await pool.map(str, range(4)) == ["0", "1", "2", "3"]
+    release.set()
+    while pool.lost:
+        await asyncio.sleep(0.005)
+    assert await pool.map(str, range(4)) == ["0", "1", "2", "3"]
+    pool.close()
+
+
+async def test_without_any_thread_left_work_is_refused_until_one_comes_back() -> None:
+    pool = WorkerPool(2, 8, item_timeout=0.05, queue_timeout=60)
+    release = threading.Event()
+    for _ in range(4):
+        pool.check()
+        with pytest.raises(ItemError):
+            await pool.map(lambda _: release.wait(timeout=30), [1])
+    assert pool.lost == 4
+    with pytest.raises(NotReady):
+        await pool.map(str, [1])
+    release.set()
+    while pool.lost:
+        await asyncio.sleep(0.005)
+    pool.check()
+    assert await pool.map(str, range(8)) == [str(number) for number in range(8)]
+    pool.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("pictures")]
+
+
+async def test_waiting_for_a_thread_has_an_end() -> None:
+    pool = WorkerPool(1, 4, item_timeout=60, queue_timeout=0.05)
+    release = threading.Event()
+    busy = asyncio.ensure_future(pool.map(lambda _: release.wait(timeout=30), [1]))
+    await asyncio.sleep(0)
+    with pytest.raises(QueueTimeout):
+        await pool.map(str, [1, 2])
+    pool.check_room(3)
+    release.set()
+    assert await busy == [True]
+    assert await pool.map(str, range(4)) == ["0", "1", "2", "3"]
+    pool.close()
+
+
+async def test_no_timer_stays_behind() -> None:
+    pool = WorkerPool(1, 4, item_timeout=0.01, queue_timeout=0.01)
+    await pool.map(str, [1])
+    while pool._sweeper is not None:
+        await asyncio.sleep(0.005)
+    pool.close()

@@ -1,12 +1,17 @@
-"""Health, description, metrics and page."""
+"""Health, description and metrics."""
+
+import asyncio
+from pathlib import Path
 
 import httpx
+import pytest
 
 from app.main import create_app
+from app.schemas import ModelAnswer
 from app.settings import Settings
 from tests.app.conftest import Serve, client_of, service_behind
 from tests.app.test_routes import Gate, check_problem
-from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH
+from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH, write_tiny_model
 
 
 async def test_model(serve: Serve) -> None:
@@ -15,6 +20,11 @@ async def test_model(serve: Serve) -> None:
     content = answer.json()
     parameters = content.pop("parameters")
     assert parameters > 1000
+    directions = content.pop("directions")
+    assert len(directions) == 8
+    for direction, known in zip(directions, service_behind(client).vae.directions, strict=True):
+        assert direction == {"vector": pytest.approx(known.vector.tolist()), "std": known.std}
+        assert len(direction["vector"]) == LATENT_DIM
     assert content == {
         "id": "tiny-vae/1",
         "name": "tiny-vae",
@@ -25,6 +35,15 @@ async def test_model(serve: Serve) -> None:
         "max_items": 7,
         "metrics": {"psnr": 10.0},
     }
+
+
+async def test_model_without_a_prior(serve: Serve, tmp_path: Path) -> None:
+    async with serve(model_dir=write_tiny_model(tmp_path / "1", prior=False)) as client:
+        assert (await client.get("/model")).json()["directions"] == []
+
+
+async def test_model_answer_has_the_described_fields(client: httpx.AsyncClient) -> None:
+    assert set((await client.get("/model")).json()) == set(ModelAnswer.model_fields)
 
 
 async def test_alive_and_ready(client: httpx.AsyncClient) -> None:
@@ -90,9 +109,16 @@ async def test_metrics(client: httpx.AsyncClient) -> None:
         assert line in lines
 
 
-async def test_page_and_what_it_needs(client: httpx.AsyncClient) -> None:
-    page = await client.get("/")
-    assert page.headers["content-type"] == "text/html; charset=utf-8"
-    for name in ("static/page.css", "static/page.js"):
-        assert f'"{name}"' in page.text
-        assert (await client.get(f"/{name}")).status_code == 200
+async def test_rows_that_wait_are_told_at_the_time_of_asking(client: httpx.AsyncClient) -> None:
+    gate = Gate(client, queue_rows=2)
+    body = {"latents": [[0.0] * LATENT_DIM]}
+    running = asyncio.ensure_future(client.post("/decode", json=body))
+    await gate.wait_until_entered()
+    waiting = asyncio.ensure_future(client.post("/decode", json=body))
+    while gate.decoder.queued_rows < 1:
+        await asyncio.sleep(0)
+    assert 'car_vae_queue_rows{half="decoder"} 1.0' in (await client.get("/metrics")).text
+    gate.release.set()
+    await asyncio.gather(running, waiting)
+    assert 'car_vae_queue_rows{half="decoder"} 0.0' in (await client.get("/metrics")).text
+    await gate.end()

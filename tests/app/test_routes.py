@@ -539,6 +539,30 @@ async def test_keys_guard_inference_only(serve: Serve) -> None:
         assert answer.status_code == 200
 
 
+async def test_pages_of_other_origins(serve: Serve) -> None:
+    preflight = {
+        "Origin": "https://example.org",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type,x-api-key",
+    }
+    async with serve(cors_origins="https://example.org", api_keys="key") as client:
+        answer = await client.options("/encode", headers=preflight)
+        assert answer.status_code == 200
+        assert answer.headers["access-control-allow-origin"] == "https://example.org"
+        assert "access-control-allow-credentials" not in answer.headers
+        refused = await client.post("/encode", headers={"Origin": "https://example.org"})
+        check_problem(refused, 401)
+        assert refused.headers["access-control-allow-origin"] == "https://example.org"
+        assert "X-Request-ID" in refused.headers["access-control-expose-headers"]
+        other = await client.options("/encode", headers=preflight | {"Origin": "https://example.com"})
+        assert other.status_code == 400
+        assert "access-control-allow-origin" not in other.headers
+    async with serve() as client:
+        answer = await client.get("/sample", headers={"Origin": "https://example.org"})
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+        assert (await client.options("/encode", headers=preflight)).status_code == 405
+
+
 async def test_request_id_and_timing(client: httpx.AsyncClient) -> None:
     answer = await post_picture(client, "/reconstruct", JPEG, **{"X-Request-ID": "my-id"})
     assert answer.headers["x-request-id"] == "my-id"
@@ -683,8 +707,8 @@ async def test_pictures_waiting_for_threads_are_bounded(
         return read_picture(data, width, height, max_pixels)
 
     monkeypatch.setattr("app.images.read_picture", held)
-    async with serve(max_items=2, queue_rows=2) as client:
-        busy = asyncio.ensure_future(client.post("/encode", files=form(JPEG, JPEG)))
+    async with serve(max_items=64, queue_rows=64) as client:
+        busy = asyncio.ensure_future(client.post("/encode", files=form(*[JPEG] * 64)))
         await asyncio.to_thread(entered.wait, 30)
         refused = await client.post("/encode", files=form(JPEG))
         check_problem(refused, 429)

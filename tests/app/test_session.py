@@ -103,7 +103,7 @@ def test_batches_are_padded_to_the_ladder_and_cut_again() -> None:
             return super().run(names, feed)
 
     inner = Recording(identity(), providers=[CPU])
-    session = Session(identity_spec(), inner, (1, 2, 4, 6))
+    session = Session(identity_spec(), inner, 6, (1, 2, 4, 6))
     for count in range(1, 7):
         rows = np.arange(2 * count, dtype=np.float32).reshape(count, 2)
         (result,) = session.run(rows)

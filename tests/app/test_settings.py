@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from app.errors import KeysUnreadable
 from app.settings import Settings
 
 
@@ -36,8 +37,10 @@ def test_keys_are_not_shown() -> None:
 
 
 def test_largest_request_must_fit_the_queue() -> None:
-    with pytest.raises(ValidationError, match="queue_rows must be at least max_items"):
-        Settings(max_items=64, queue_rows=63)
+    for limits in ({"max_items": 128, "queue_rows": 127}, {"max_items": 2, "queue_rows": 63}):
+        with pytest.raises(ValidationError, match="queue_rows must be at least max_items and 64"):
+            Settings(**limits)  # type: ignore[arg-type]
+    Settings(max_items=2, queue_rows=64)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +60,35 @@ def test_settings_cannot_be_changed() -> None:
 
 def test_every_setting_is_described() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_keys_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("two\n\n three \n")
+    settings = Settings(api_keys="one", api_keys_file=tmp_path / "keys")  # type: ignore[arg-type]
+    assert settings.needs_key
+    assert settings.read_keys() == ("one", "two", "three")
+    assert Settings(api_keys_file=tmp_path / "keys").read_keys() == ("two", "three")
+    assert Settings().read_keys() == ()
+    assert not Settings().needs_key
+
+
+@pytest.mark.parametrize("content", [None, "", " \n", "\xe9"])
+def test_file_without_keys_is_refused(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "keys").write_text(content)
+    settings = Settings(api_keys_file=tmp_path / "keys")
+    assert settings.needs_key
+    with pytest.raises(KeysUnreadable, match="CAR_VAE_API_KEYS_FILE"):
+        settings.read_keys()
+
+
+def test_origins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAR_VAE_CORS_ORIGINS", "https://example.org, http://localhost:3000")
+    assert Settings().cors_origins == ("https://example.org", "http://localhost:3000")
+
+
+@pytest.mark.parametrize("origins", ["", "*", "example.org", "https://example.org/", "https://*.org", "null"])
+def test_other_origins_are_refused(monkeypatch: pytest.MonkeyPatch, origins: str) -> None:
+    monkeypatch.setenv("CAR_VAE_CORS_ORIGINS", origins)
+    with pytest.raises(ValidationError, match="cors_origins"):
+        Settings()

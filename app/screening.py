@@ -1,0 +1,99 @@
+"""Checks of a picture file before and while Pillow reads it, so that no file costs more than its size and its
+pixels justify."""
+
+import io
+import struct
+from collections.abc import Iterator
+
+from app.errors import PictureTooLarge, UnreadablePicture, UnsupportedPicture
+
+MAX_READS = 200_000
+"""Most reads of one file. Pillow's parsers are loops in Python that read a piece at a time: a file of
+millions of empty pieces would keep one busy for minutes. A PNG of 32 MiB in chunks of 1 KiB stays below."""
+
+MAX_SCANS = 64
+"""Most scans of a JPEG. Each one costs a pass over all blocks of the picture and may be a few dozen bytes
+long; encoders write one to twenty."""
+
+MAX_VALUES = 65_536
+"""Most values in a field of a TIFF directory, which become a Python object each, and most of its strips."""
+
+JPEG_SIGNATURE = b"\xff\xd8\xff"
+START_OF_SCAN = b"\xff\xda"
+"""Two bytes that are a marker wherever they stand in compressed data: there 0xff is followed by a zero."""
+
+TIFF_BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
+BIG_TIFF_SIGNATURES = (b"II+\0", b"MM\0+")
+BYTES, TEXT, SHORT, UNDEFINED = 1, 2, 3, 7
+"""Types of TIFF fields (TIFF 6.0, section 2); the values of others become numbers one by one."""
+STRIP_FIELDS = frozenset((273, 279, 324, 325))
+TILE_WIDTH, TILE_LENGTH = 322, 323
+
+
+def picture_file(data: bytes) -> io.BytesIO:
+    """A picture as a file for Pillow, which can be read from only MAX_READS times.
+
+    Fewer bytes than that are not watched: they cannot be cut into more pieces.
+    """
+    return _CountedFile(data) if len(data) > MAX_READS else io.BytesIO(data)
+
+
+class _CountedFile(io.BytesIO):
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._reads_left = MAX_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as BytesIO does.
+
+        Raises:
+            UnreadablePicture: it has been read from too often.
+        """
+        self._reads_left -= 1
+        if self._reads_left < 0:
+            raise UnreadablePicture("the picture is cut into too many pieces")
+        return super().read(size)
+
+
+def screen(data: bytes, max_pixels: int) -> None:
+    """Refuse a file that is built so that its decoding costs out of all proportion.
+
+    Raises:
+        UnreadablePicture, UnsupportedPicture, PictureTooLarge.
+    """
+    if data.startswith(JPEG_SIGNATURE):
+        if data.count(START_OF_SCAN) > MAX_SCANS:
+            raise UnreadablePicture(f"the JPEG has more than {MAX_SCANS} scans")
+    elif data.startswith(BIG_TIFF_SIGNATURES):
+        raise UnsupportedPicture("BigTIFF is not supported; save the picture as plain TIFF")
+    elif data[:4] in TIFF_BYTE_ORDERS:
+        _screen_tiff(data, max_pixels)
+
+
+def _screen_tiff(data: bytes, max_pixels: int) -> None:
+    """Look at the first directory: libtiff takes memory for a whole tile and Pillow for every strip, whatever
+    the size of the picture."""
+    tile = {TILE_WIDTH: 1, TILE_LENGTH: 1}
+    for tag, kind, count, value in _directory(data):
+        if count > MAX_VALUES and (tag in STRIP_FIELDS or kind not in (BYTES, TEXT, UNDEFINED)):
+            raise UnreadablePicture("the TIFF has a directory field of too many values")
+        if tag in tile:
+            tile[tag] = max(tile[tag], value)
+    if tile[TILE_WIDTH] * tile[TILE_LENGTH] > max_pixels:
+        raise PictureTooLarge(f"the TIFF has tiles of more than {max_pixels} pixels")
+
+
+def _directory(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """(tag, type, count, value or offset) of each field of the first directory (TIFF 6.0, section 2)."""
+    order = TIFF_BYTE_ORDERS[data[:4]]
+    try:
+        (offset,) = struct.unpack_from(order + "I", data, 4)
+        (fields,) = struct.unpack_from(order + "H", data, offset)
+    except struct.error:  # Pillow will say what is wrong with it
+        return
+    at = offset + 2
+    for place in range(at, min(at + 12 * fields, len(data) - 11), 12):
+        tag, kind, count, value = struct.unpack_from(order + "HHII", data, place)
+        if kind == SHORT and count == 1:
+            (value,) = struct.unpack_from(order + "H", data, place + 8)
+        yield tag, kind, count, value

@@ -1,0 +1,26 @@
+// The state of the page in its address: #panel?name=value&…, so that what is seen can be shared.
+
+const SETTLED = 250;
+let writing = 0;
+
+/** {panel, values}: the name of a panel, and its state by name. */
+export function readAddress() {
+  const [panel, query = ""] = location.hash.slice(1).split("?");
+  return { panel, values: Object.fromEntries(new URLSearchParams(query)) };
+}
+
+/** The address of a panel in a state; undefined values are left out. */
+export function addressFor(panel, values) {
+  const query = Object.entries(values)
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => `${name}=${encodeURIComponent(value).replaceAll("%2C", ",")}`);
+  return new URL(`#${[panel, ...(query.length ? [query.join("&")] : [])].join("?")}`, location.href).href;
+}
+
+/** Put the state of the panel that is shown into the address, when it has settled; browsers limit how often. */
+export function writeAddress(panel, values) {
+  clearTimeout(writing);
+  writing = setTimeout(() => {
+    if (readAddress().panel === panel) history.replaceState(null, "", addressFor(panel, values));
+  }, SETTLED);
+}

@@ -1,0 +1,31 @@
+// What went wrong, in words for people.
+
+const WORDS = {
+  0: "The service cannot be reached. Check the connection, and whether it is running.",
+  400: "This picture cannot be read: it is damaged or incomplete. Try another one.",
+  401: "This service needs an API key, and was given none or a wrong one.",
+  409: "This car was made by another version of the model and means nothing to this one. Take a new one.",
+  413: "That is more than this service takes.",
+  415: "This is not a kind of picture the service reads. JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF work.",
+  422: "The service does not accept this.",
+  429: "The service is very busy. Try again in a moment.",
+  500: "Something broke inside the service.",
+  503: "The service is starting or shutting down. Try again in a moment.",
+  504: "The service is so busy that the request waited too long. Try again in a moment.",
+};
+const WITH_DETAIL = new Set([413, 422]);
+
+/** A request that failed: `status` is 0 where there was no answer, `problem` the service's own (RFC 9457). */
+export class Problem extends Error {
+  constructor(status, problem = {}) {
+    super(words(status, problem));
+    this.status = status;
+  }
+}
+
+function words(status, problem) {
+  const known = WORDS[status] ?? (status >= 500 ? WORDS[500] : `The service refused (${status}): ${problem.detail ?? ""}`);
+  if (WITH_DETAIL.has(status) && problem.detail) return `${known} It says: ${problem.detail}.`;
+  if (status === 500 && problem.request_id) return `${known} Its operator can look for request ${problem.request_id}.`;
+  return known;
+}

@@ -1,0 +1,434 @@
+"""Files made to break a decoder, all generated here: each gets its answer, soon and cheaply."""
+
+import asyncio
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+
+from app import screening
+from app.errors import PictureError, PictureTooLarge, UnreadablePicture, UnsupportedPicture
+from app.images import FORMATS, read_picture
+from tests.app.conftest import Serve
+from tests.app.test_routes import JPEG, check_problem, form, post_picture
+from tests.pictures import announced_png, file_of, photograph
+
+WIDTH, HEIGHT = 96, 64
+MAX_PIXELS = 64_000_000
+MIB = 2**20
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+Outcome = type[PictureError] | None
+
+
+def outcome(data: bytes) -> Outcome:
+    """How reading ends; anything but a picture or a PictureError fails the test."""
+    try:
+        picture = read_picture(data, WIDTH, HEIGHT, MAX_PIXELS)
+    except PictureError as error:
+        return type(error)
+    assert picture.shape == (HEIGHT, WIDTH, 3)
+    assert picture.dtype == np.uint8
+    return None
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, *chunks: bytes, depth: int = 8, colour: int = 2) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    data = chunk(b"IDAT", zlib.compress(bytes(height * (1 + 3 * width))))
+    return PNG_SIGNATURE + header + b"".join(chunks) + data + chunk(b"IEND", b"")
+
+
+def tiff(fields: dict[int, tuple[int, int, int]], body: bytes = b"") -> bytes:
+    """A little-endian TIFF of one directory: tag -> (type, count, value or offset)."""
+    directory = b"".join(
+        struct.pack("<HHII", tag, kind, count, value) for tag, (kind, count, value) in sorted(fields.items())
+    )
+    return b"II*\0" + struct.pack("<IH", 8, len(fields)) + directory + bytes(4) + body
+
+
+def grey_tiff(
+    width: int, height: int, more: dict[int, tuple[int, int, int]]
+) -> dict[int, tuple[int, int, int]]:
+    plain = {256: (4, 1, width), 257: (4, 1, height), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1)}
+    return plain | {277: (3, 1, 1)} | more
+
+
+def small(kind: str) -> bytes:
+    picture = photograph(8, 6)
+    return file_of(picture.quantize(16) if kind == "GIF" else picture, kind)
+
+
+# truncation and damage
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_truncated_at_every_byte(kind: str) -> None:
+    whole = small(kind)
+    seen = Counter(outcome(whole[:kept]) for kept in range(len(whole)))
+    assert set(seen) <= {None, UnreadablePicture, UnsupportedPicture}
+    assert seen[UnreadablePicture] + seen[UnsupportedPicture] > len(whole) // 3
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_each_byte_flipped(kind: str) -> None:
+    whole = small(kind)
+    for place in range(0, len(whole), 1 + len(whole) // 400):
+        outcome(whole[:place] + bytes((whole[place] ^ 0xFF,)) + whole[place + 1 :])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    kind=st.sampled_from(FORMATS),
+    cuts=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=9), st.integers(0, 9)), max_size=6),
+)
+def test_edited_files(kind: str, cuts: list[tuple[float, bytes, int]]) -> None:
+    data = small(kind)
+    for place, inserted, removed in cuts:
+        at = int(place * len(data))
+        data = data[:at] + inserted + data[at + removed :]
+    outcome(data)
+
+
+@settings(max_examples=100, deadline=None)
+@given(start=st.sampled_from([small(kind)[:16] for kind in FORMATS] + [b""]), rest=st.binary(max_size=300))
+def test_noise_behind_a_signature(start: bytes, rest: bytes) -> None:
+    outcome(start + rest)
+
+
+# formats that are refused, whose readers never run
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["BLP", "DDS", "EPS", "ICNS", "ICO", "JPEG2000", "MSP", "PCX", "PDF", "PPM", "QOI", "SGI", "TGA"],
+)
+def test_formats_that_nobody_needs(kind: str) -> None:
+    picture = photograph(64, 64)
+    picture = picture.convert({"MSP": "1", "BLP": "P"}.get(kind, "RGB"))
+    assert outcome(file_of(picture, kind)) is UnsupportedPicture
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        b"8BPS\0\1" + bytes(60),
+        b"SIMPLE  =                    T" + bytes(60),
+        b"\0\0\0\0\x11\xaf" + bytes(122),
+        b"\xc5\xd0\xd3\xc6" + bytes(60),
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        b"\xd7\xcd\xc6\x9a" + bytes(60),
+        b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(60),
+        b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(60),
+        b"\x00\x00\x02\x00" + bytes(60),
+        b"GRIB" + bytes(60),
+        b"BUFR" + bytes(60),
+        b"\x89HDF\r\n\x1a\n" + bytes(60),
+        b"PK\3\4" + bytes(60),
+        b"\x1f\x8b\x08" + bytes(60),
+        b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
+        b"MZ" + bytes(60),
+        b"\x7fELF" + bytes(60),
+    ],
+)
+def test_signatures_of_other_files(signature: bytes) -> None:
+    assert outcome(signature) is UnsupportedPicture
+
+
+def test_other_plugins_are_not_even_imported() -> None:
+    """Pillow imports every plugin it has when it is asked for a format that it does not know yet."""
+    code = (
+        "import sys; from app.images import read_picture, encode_webp; from tests.pictures import *;"
+        "\nfor kind in ('JPEG', 'WEBP', 'AVIF'): read_picture(file_of(photograph(), kind), 9, 6, 10**6)"
+        "\nencode_webp(read_picture(file_of(photograph()), 9, 6, 10**6))"
+        "\ntry: read_picture(file_of(photograph())[1:], 9, 6, 10**6)\nexcept Exception: pass"
+        "\nprint(sorted(name[4:-11] for name in sys.modules if name.startswith('PIL.') and 'Plugin' in name))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    # PPM comes with Pillow's basic ones, and MPO when a JPEG says that it is one; neither is asked for by us.
+    assert set(eval(told)) - {"Ppm", "Mpo"} == {"Avif", "Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP"}
+
+
+@pytest.mark.parametrize(
+    "tail", [b"<script>alert(1)</script>", b"PK\3\4" + bytes(500), b"%PDF-1.7\n", small("PNG")]
+)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF"])
+def test_polyglots_are_what_they_start_with(kind: str, tail: bytes) -> None:
+    whole = small(kind)
+    assert np.array_equal(
+        read_picture(whole + tail, WIDTH, HEIGHT, MAX_PIXELS), read_picture(whole, WIDTH, HEIGHT, MAX_PIXELS)
+    )
+    if not tail.startswith(PNG_SIGNATURE):
+        assert outcome(tail + whole) is UnsupportedPicture
+
+
+# bombs
+
+
+def jpeg_of_scans(count: int) -> bytes:
+    """A progressive JPEG whose shortest scan is repeated: libjpeg goes over the whole picture each time."""
+    whole = file_of(Image.new("L", (2000, 2000), 128), "JPEG", progressive=True)
+    scans = [part for part in whole[whole.index(b"\xff\xda") : -2].split(b"\xff\xda") if part]
+    return whole[:-2] + (b"\xff\xda" + min(scans[1:], key=len)) * (count - len(scans)) + b"\xff\xd9"
+
+
+def gif_of(blocks: bytes) -> bytes:
+    whole = small("GIF")
+    at = 13 + 3 * 2 ** ((whole[10] & 7) + 1)
+    return whole[:at] + blocks + whole[at:]
+
+
+def announced_bmp(width: int, height: int, compression: int = 0, body: bytes = b"") -> bytes:
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, compression, len(body), 1, 1, 256, 256)
+    return b"BM" + struct.pack("<IHHI", 1078 + len(body), 0, 0, 1078) + header + bytes(1024) + body
+
+
+def announced_webp(width: int, height: int) -> bytes:
+    whole = bytearray(file_of(photograph(8, 6), "WEBP", lossless=True))
+    at = whole.index(b"VP8L") + 9
+    whole[at : at + 4] = struct.pack("<I", (width - 1) | (height - 1) << 14)
+    return bytes(whole)
+
+
+def announced_avif(width: int, height: int) -> bytes:
+    whole = file_of(photograph(64, 64), "AVIF")
+    size = struct.pack(">II", 64, 64)
+    return whole.replace(b"ispe\0\0\0\0" + size, b"ispe\0\0\0\0" + struct.pack(">II", width, height))
+
+
+def announced_gif(width: int, height: int) -> bytes:
+    whole = bytearray(small("GIF"))
+    whole[6:10] = struct.pack("<HH", width, height)
+    return bytes(whole)
+
+
+def announced_jpeg(width: int, height: int) -> bytes:
+    whole = bytearray(small("JPEG"))
+    at = whole.index(b"\xff\xc0") + 5
+    whole[at : at + 4] = struct.pack(">HH", height, width)
+    return bytes(whole)
+
+
+BOMBS: dict[str, tuple[Callable[[], bytes], Outcome]] = {
+    "PNG that announces 2.5 gigapixels": (lambda: announced_png(50_000, 50_000), PictureTooLarge),
+    "PNG that announces 33 megapixels": (lambda: announced_png(5_750, 5_750), PictureTooLarge),
+    "PNG that announces more than 32 bits": (lambda: announced_png(2**31 - 1, 2**31 - 1), PictureTooLarge),
+    "JPEG that announces 4 gigapixels": (lambda: announced_jpeg(65_500, 65_500), PictureTooLarge),
+    "GIF that announces 4 gigapixels": (lambda: announced_gif(65_535, 65_535), PictureTooLarge),
+    "BMP that announces 10 gigapixels": (lambda: announced_bmp(100_000, 100_000), PictureTooLarge),
+    "BMP of negative height": (lambda: announced_bmp(100_000, -100_000), PictureTooLarge),
+    "WebP that announces 268 megapixels": (lambda: announced_webp(16_383, 16_383), PictureTooLarge),
+    "AVIF that announces 900 megapixels": (lambda: announced_avif(30_000, 30_000), UnsupportedPicture),
+    "TIFF that announces 10 gigapixels": (
+        lambda: tiff(grey_tiff(100_000, 100_000, {273: (4, 1, 8), 278: (4, 1, 9), 279: (4, 1, 9)})),
+        PictureTooLarge,
+    ),
+    "TIFF of 30 million rows": (
+        lambda: tiff(grey_tiff(1, 30_000_000, {273: (4, 1, 8), 278: (4, 1, 9), 279: (4, 1, 9)})),
+        PictureTooLarge,
+    ),
+    "PNG of 65536 rows": (lambda: announced_png(1, 65_536), PictureTooLarge),
+    "TIFF of one enormous tile": (
+        lambda: tiff(
+            grey_tiff(
+                5000,
+                5000,
+                {259: (3, 1, 8), 322: (4, 1, 65_520), 323: (4, 1, 30_000), 324: (4, 1, 8), 325: (4, 1, 9)},
+            )
+        ),
+        PictureTooLarge,
+    ),
+    "TIFF of millions of strips": (
+        lambda: tiff(
+            grey_tiff(1, 4_000_000, {273: (4, 4_000_000, 99), 278: (4, 1, 1), 279: (4, 4_000_000, 99)}),
+            bytes(16 * MIB),
+        ),
+        UnreadablePicture,
+    ),
+    "TIFF of a field of a million fractions": (
+        lambda: tiff(grey_tiff(9, 9, {282: (5, 1_000_000, 300)}), bytes(8 * MIB)),
+        UnreadablePicture,
+    ),
+    "BigTIFF": (lambda: b"II+\0" + struct.pack("<HHQ", 8, 0, 16) + bytes(99), UnsupportedPicture),
+    "JPEG of 65 scans": (lambda: jpeg_of_scans(65), UnreadablePicture),
+    "JPEG of empty segments": (
+        lambda: JPEG[:2] + b"\xff\xe5\0\2" * 200_000 + JPEG[2:],
+        UnreadablePicture,
+    ),
+    "JPEG of fill bytes": (lambda: JPEG[:2] + b"\xff" * 300_000 + JPEG[2:], UnreadablePicture),
+    "PNG of empty chunks": (lambda: png(9, 9, chunk(b"tIME", b"") * 110_000), UnreadablePicture),
+    "PNG whose profile unpacks to 200 MB": (
+        lambda: png(9, 9, chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(200 * MIB), 9))),
+        UnreadablePicture,
+    ),
+    "PNG whose texts unpack to 100 MB": (
+        lambda: png(9, 9, *(chunk(b"zTXt", b"%d\0\0" % n + zlib.compress(bytes(MIB))) for n in range(100))),
+        UnreadablePicture,
+    ),
+    "GIF of comments": (lambda: gif_of(b"\x21\xfe\x01a\0" * 100_000), UnreadablePicture),
+    "GIF of one comment in crumbs": (
+        lambda: gif_of(b"\x21\xfe" + b"\x01a" * 200_000 + b"\0"),
+        UnreadablePicture,
+    ),
+    "GIF of control blocks": (lambda: gif_of(b"\x21\xf9\4\0\0\0\0\0" * 100_000), UnreadablePicture),
+    "BMP of runs of one": (
+        lambda: announced_bmp(2000, 2000, 1, (b"\1A" * 2000 + b"\0\0") * 200),
+        UnreadablePicture,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs(name: str) -> None:
+    """Each of these took between one and sixty seconds, or a gigabyte and more, of Pillow on its own."""
+    make, expected = BOMBS[name]
+    assert outcome(make()) is expected
+
+
+def test_scans_of_honest_jpegs_are_read() -> None:
+    assert outcome(jpeg_of_scans(screening.MAX_SCANS)) is None
+    for options in ({"progressive": True}, {"progressive": True, "subsampling": 0}):
+        whole = file_of(photograph(900, 600).convert("CMYK"), "JPEG", **options)
+        assert whole.count(screening.START_OF_SCAN) < screening.MAX_SCANS / 3
+        assert outcome(whole) is None
+
+
+def test_png_in_small_chunks_is_read() -> None:
+    noise = np.random.RandomState(0).randint(0, 256, (900, 1200, 3), dtype=np.uint8)
+    rows = np.concatenate([np.zeros((900, 1), np.uint8), noise.reshape(900, -1)], axis=1)
+    data = zlib.compress(rows.tobytes(), 1)
+    chunks = b"".join(chunk(b"IDAT", data[at : at + 1024]) for at in range(0, len(data), 1024))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1200, 900, 8, 2, 0, 0, 0))
+    assert outcome(PNG_SIGNATURE + header + chunks + chunk(b"IEND", b"")) is None
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_screening_reads_both_byte_orders(order: str) -> None:
+    start = {"<": b"II*\0", ">": b"MM\0*"}[order]
+    fields = struct.pack(order + "HHIHH", 322, 3, 1, 9000, 0) + struct.pack(order + "HHII", 323, 4, 1, 9000)
+    data = start + struct.pack(order + "IH", 8, 2) + fields + bytes(4)
+    with pytest.raises(PictureTooLarge, match="tiles"):
+        screening.screen(data, 9000 * 9000 - 1)
+    screening.screen(data, 9000 * 9000)
+
+
+@settings(max_examples=200, deadline=None)
+@given(start=st.sampled_from([b"II*\0", b"MM\0*", b"II+\0", b"\xff\xd8\xff"]), rest=st.binary(max_size=60))
+def test_screening_raises_nothing_else(start: bytes, rest: bytes) -> None:
+    with suppress(PictureError):
+        screening.screen(start + rest, MAX_PIXELS)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_thousands_of_frames_cost_as_much_as_one(kind: str) -> None:
+    frames = [Image.new("L", (8, 6), shade % 256) for shade in range(3000)]
+    assert outcome(file_of(frames[0], kind, save_all=True, append_images=frames[1:])) is None
+
+
+# pictures that are odd and fine
+
+
+def odd_pictures() -> Iterator[tuple[str, bytes]]:
+    grey = np.asarray(photograph().convert("L"))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    yield "16-bit PNG", file_of(Image.fromarray(grey.astype(np.uint16) * 257))
+    yield "16-bit TIFF", file_of(Image.fromarray(grey.astype(np.uint16) * 257), "TIFF")
+    yield "float TIFF", file_of(photograph().convert("F"), "TIFF")
+    yield "32-bit TIFF", file_of(photograph().convert("I"), "TIFF")
+    yield "CMYK JPEG", file_of(photograph().convert("CMYK"), "JPEG")
+    yield "CMYK TIFF", file_of(photograph().convert("CMYK"), "TIFF")
+    yield "palette with alpha", file_of(photograph().quantize(9), "PNG", transparency=bytes(range(9)))
+    yield "one bit", file_of(photograph().convert("1"), "PNG")
+    yield "interlaced GIF", file_of(photograph().quantize(9), "GIF", interlace=True)
+    yield "progressive JPEG", file_of(photograph(), "JPEG", progressive=True)
+    for kind in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF"):
+        yield f"{kind} with a profile", file_of(photograph(), kind, icc_profile=profile)
+        yield f"{kind} with a broken profile", file_of(photograph(), kind, icc_profile=b"no profile")
+        if kind != "AVIF":
+            yield (
+                f"{kind} with broken EXIF",
+                file_of(photograph(), kind, exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
+            )
+    yield (
+        "several pictures in one JPEG",
+        file_of(photograph(), "MPO", save_all=True, append_images=[photograph(seed=1)]),
+    )
+    for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
+        yield f"TIFF {compression}", file_of(photograph(), "TIFF", compression=compression)
+    header = struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 1)
+    passes = ((1, 1), (1, 1), (2, 1), (2, 2), (4, 2), (4, 4), (8, 4))
+    rows = b"".join(b"\0" + bytes(width) for width, height in passes for _ in range(height))
+    yield (
+        "interlaced PNG",
+        (PNG_SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")),
+    )
+
+
+@pytest.mark.parametrize(("name", "data"), list(odd_pictures()))
+def test_odd_pictures_are_read(name: str, data: bytes) -> None:
+    assert outcome(data) is None, name
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_orientations_that_do_not_exist(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert outcome(file_of(photograph(), "JPEG", exif=exif)) is None
+
+
+# over HTTP
+
+
+async def test_the_whole_corpus_over_http(client: httpx.AsyncClient) -> None:
+    corpus: list[bytes] = [make() for make, _ in BOMBS.values()]
+    for kind in FORMATS:
+        whole = small(kind)
+        corpus += [whole[: len(whole) * part // 40] for part in range(40)]
+    seen: Counter[int] = Counter()
+    for data in corpus:
+        answer = await post_picture(client, "/encode", data)
+        seen[answer.status_code] += 1
+        if answer.status_code != 200:
+            check_problem(answer, answer.status_code)
+    assert set(seen) <= {200, 400, 413, 415}
+    assert (await client.get("/health/ready")).status_code == 200
+
+
+async def test_a_file_that_is_stuck_stops_no_other(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    release, real = threading.Event(), read_picture
+
+    def read(data: bytes, width: int, height: int, max_pixels: int) -> object:
+        if data == b"stuck":
+            release.wait(timeout=60)
+        return real(data, width, height, max_pixels)
+
+    monkeypatch.setattr("app.images.read_picture", read)
+    async with serve(picture_threads=1, decode_timeout=0.1) as client:
+        answer = await client.post("/encode", files=form(JPEG, b"stuck"))
+        assert "image 2 of 2: it takes more than 0.1 s" in check_problem(answer, 400)["detail"]
+        assert (await client.post("/encode", files=form(JPEG))).status_code == 200
+        check_problem(await client.post("/encode", files=form(b"stuck")), 400)
+        problem = check_problem(await client.get("/health/ready"), 503)
+        assert "stuck" in problem["detail"]
+        check_problem(await client.post("/encode", files=form(JPEG)), 503)
+        release.set()
+        deadline = time.monotonic() + 30
+        while (await client.get("/health/ready")).status_code != 200:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+        assert (await client.post("/encode", files=form(JPEG))).status_code == 200

@@ -1,0 +1,74 @@
+"""Log lines: their shape, and that clients cannot forge them."""
+
+import json
+import logging
+import logging.config
+from typing import Any
+
+import pytest
+
+from app.logs import JsonFormatter, TextFormatter, configuration
+
+REQUEST = {
+    "request_id": "abc",
+    "method": "POST",
+    "path": "/encode",
+    "status": 200,
+    "outcome": "ok",
+    "rows": 3,
+    "ms": 12.5,
+    "stages": {"read": 0.25, "decode": 1.5},
+}
+
+
+def record(message: str, *arguments: object, **more: Any) -> logging.LogRecord:
+    made = logging.LogRecord("app.guards", logging.INFO, __file__, 1, message, arguments, None)
+    made.__dict__.update(more)
+    return made
+
+
+def test_request_for_people() -> None:
+    line = TextFormatter().format(record("request", request=REQUEST))
+    assert line.endswith("INFO POST /encode 200 ok rows=3 ms=12.5 read=0.25 decode=1.5 id=abc")
+
+
+def test_request_as_json() -> None:
+    content = json.loads(JsonFormatter().format(record("request", request=REQUEST)))
+    assert content.items() >= REQUEST.items()
+    assert (content["level"], content["logger"], content["message"]) == ("info", "app.guards", "request")
+    assert content["time"].endswith("+00:00")
+
+
+@pytest.mark.parametrize("text", ["a\nERROR forged", "a\r\x1b[2Jb", "a\u2028b", "a\x85b\x00"])
+def test_nothing_can_be_forged(text: str) -> None:
+    line = TextFormatter().format(record("%s", text))
+    assert all(character.isprintable() or character == "\n" for character in line)
+    assert all(part.startswith("    ") for part in line.split("\n")[1:])
+    assert json.loads(JsonFormatter().format(record("%s", text)))["message"] == text
+    assert "\n" not in JsonFormatter().format(record("%s", text))
+
+
+def test_exceptions_are_kept() -> None:
+    try:
+        raise ValueError("why\nERROR forged")
+    except ValueError as error:
+        made = record("failed", exc_info=(type(error), error, error.__traceback__))
+    assert "why" in json.loads(JsonFormatter().format(made))["exception"]
+    assert "\nERROR" not in TextFormatter().format(made)
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_configuration_is_one_that_logging_takes(style: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = logging.getLogger("app").handlers, logging.getLogger().handlers[:]
+    try:
+        logging.config.dictConfig(configuration("info", style))
+        logging.getLogger("app.guards").info("hello")
+        logging.getLogger("app.guards").debug("silence")
+        logging.getLogger("other").info("silence")
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1
+        assert "hello" in told
+    finally:
+        logging.getLogger("app").handlers, logging.getLogger().handlers[:] = [], kept[1]
+        logging.getLogger("app").propagate = True
+        logging.getLogger("uvicorn").propagate = True
