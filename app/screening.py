@@ -2,6 +2,7 @@
 pixels justify."""
 
 import io
+import re
 import struct
 from collections.abc import Iterator
 
@@ -19,8 +20,14 @@ MAX_VALUES = 65_536
 """Most values in a field of a TIFF directory, which become a Python object each, and most of its strips."""
 
 JPEG_SIGNATURE = b"\xff\xd8\xff"
+MAX_MARKERS = 10_000
+"""Most segments of a JPEG that are looked at; the largest photographs have a few hundred."""
+
+WINDOW = 2**20
+
 START_OF_SCAN = b"\xff\xda"
-"""Two bytes that are a marker wherever they stand in compressed data: there 0xff is followed by a zero."""
+MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)
+"""A JPEG marker but for restarts: in compressed data 0xff is followed by a zero (ITU T.81, B.1.1)."""
 
 TIFF_BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 BIG_TIFF_SIGNATURES = (b"II+\0", b"MM\0+")
@@ -62,12 +69,40 @@ def screen(data: bytes, max_pixels: int) -> None:
         UnreadablePicture, UnsupportedPicture, PictureTooLarge.
     """
     if data.startswith(JPEG_SIGNATURE):
+        # Of most files this is all. Others have something behind the picture: motion photos have a film there.
         if data.count(START_OF_SCAN) > MAX_SCANS:
-            raise UnreadablePicture(f"the JPEG has more than {MAX_SCANS} scans")
+            _screen_scans(data)
     elif data.startswith(BIG_TIFF_SIGNATURES):
         raise UnsupportedPicture("BigTIFF is not supported; save the picture as plain TIFF")
     elif data[:4] in TIFF_BYTE_ORDERS:
         _screen_tiff(data, max_pixels)
+
+
+def _screen_scans(data: bytes) -> None:
+    """Count the scans as libjpeg meets them, from marker to marker up to the end of the picture."""
+    at = len(START_OF_SCAN)
+    scans = 0
+    for _ in range(MAX_MARKERS):
+        found = _next_marker(data, at)
+        if found is None or found[1] == b"\xd9":
+            return
+        at = found.end()
+        scans += found[1] == b"\xda"
+        if scans > MAX_SCANS:
+            raise UnreadablePicture(f"the JPEG has more than {MAX_SCANS} scans")
+        if found[1] not in (b"\x01", b"\xd8"):  # these two stand alone; a length follows any other
+            at += int.from_bytes(data[at : at + 2], "big")
+    raise UnreadablePicture(f"the JPEG has more than {MAX_MARKERS} segments")
+
+
+def _next_marker(data: bytes, at: int) -> re.Match[bytes] | None:
+    """The first marker from `at` on. A search holds the interpreter lock, so each covers a window only."""
+    while at < len(data):
+        found = MARKER.search(data, at, at + WINDOW + 1)
+        if found is not None:
+            return found
+        at += WINDOW
+    return None
 
 
 def _screen_tiff(data: bytes, max_pixels: int) -> None:

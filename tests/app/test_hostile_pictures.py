@@ -187,6 +187,9 @@ def jpeg_of_scans(count: int) -> bytes:
     return whole[:-2] + (b"\xff\xda" + min(scans[1:], key=len)) * (count - len(scans)) + b"\xff\xd9"
 
 
+JPEG_COMMENT = b"\xff\xfe\0\4\xff\xd9"
+
+
 def gif_of(blocks: bytes) -> bytes:
     whole = small("GIF")
     at = 13 + 3 * 2 ** ((whole[10] & 7) + 1)
@@ -266,6 +269,14 @@ BOMBS: dict[str, tuple[Callable[[], bytes], Outcome]] = {
     ),
     "BigTIFF": (lambda: b"II+\0" + struct.pack("<HHQ", 8, 0, 16) + bytes(99), UnsupportedPicture),
     "JPEG of 65 scans": (lambda: jpeg_of_scans(65), UnreadablePicture),
+    "JPEG of 65 scans behind a comment that looks like its end": (
+        lambda: JPEG_COMMENT.join((jpeg_of_scans(65)[:2], jpeg_of_scans(65)[2:])),
+        UnreadablePicture,
+    ),
+    "JPEG of 65 scans with such comments between them": (
+        lambda: jpeg_of_scans(65).replace(b"\xff\xda", JPEG_COMMENT + b"\xff\xda"),
+        UnreadablePicture,
+    ),
     "JPEG of empty segments": (
         lambda: JPEG[:2] + b"\xff\xe5\0\2" * 200_000 + JPEG[2:],
         UnreadablePicture,
@@ -298,6 +309,15 @@ def test_bombs(name: str) -> None:
     """Each of these took between one and sixty seconds, or a gigabyte and more, of Pillow on its own."""
     make, expected = BOMBS[name]
     assert outcome(make()) is expected
+
+
+def test_what_stands_behind_a_jpeg_is_not_counted() -> None:
+    """Motion photos have their film there: bytes of any value."""
+    film = np.random.RandomState(0).bytes(12_000_000)
+    assert film.count(screening.START_OF_SCAN) > 2 * screening.MAX_SCANS
+    for options in ({}, {"progressive": True}):
+        whole = file_of(photograph(900, 600), "JPEG", **options)
+        assert outcome(whole + film) is None
 
 
 def test_scans_of_honest_jpegs_are_read() -> None:
