@@ -69,7 +69,7 @@ def screen(data: bytes, max_pixels: int) -> None:
         UnreadablePicture, UnsupportedPicture, PictureTooLarge.
     """
     if data.startswith(JPEG_SIGNATURE):
-        # Of most files this is all. Others have something behind the picture: motion photos have a film there.
+        # Of most files this is all. Some have something behind the picture: motion photos have a film there.
         if data.count(START_OF_SCAN) > MAX_SCANS:
             _screen_scans(data)
     elif data.startswith(BIG_TIFF_SIGNATURES):
