@@ -71,9 +71,7 @@ PNG_FILTER_SUB = 1
 FRAME_MS = 120
 END_FRAME_MS = 600
 
-Image.MAX_IMAGE_PIXELS = (
-    None  # read_picture has its own limit, and refuses before decoding instead of warning
-)
+Image.MAX_IMAGE_PIXELS = None  # read_picture has its own limit and refuses before decoding
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the threads that decode are counted by the one who calls
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # odd but readable metadata
 
@@ -84,8 +82,8 @@ def read_picture(data: bytes, width: int, height: int, max_pixels: int) -> Pixel
     Args:
         data: a file in one of FORMATS; of an animation the first frame is taken.
         width, height: the model's picture size in pixels.
-        max_pixels: the most pixels the header of a JPEG may announce, and WHOLE_SHARE times what that of any
-            other format may; checked before anything is decoded.
+        max_pixels: the most pixels the header of a JPEG may announce; of any other format, that divided by
+            WHOLE_SHARE. Checked before anything is decoded.
 
     Returns:
         (height, width, 3) uint8, RGB.

@@ -72,6 +72,8 @@ class Recipe:
             )
         try:
             return cls.from_dict({"name": path.stem, **tomllib.loads(path.read_text())})
+        except KeyError as error:
+            raise ValueError(f"{path}: there is no {error}") from error
         except (tomllib.TOMLDecodeError, TypeError) as error:
             raise ValueError(f"{path}: {error}") from error
 

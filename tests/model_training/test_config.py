@@ -33,6 +33,13 @@ def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
         Recipe.load(str(path))
 
 
+def test_a_missing_section_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "half.toml"
+    path.write_text("seed = 0\n")
+    with pytest.raises(ValueError, match=r"half\.toml: there is no 'model'"):
+        Recipe.load(str(path))
+
+
 def test_a_size_that_cannot_be_halved_is_refused() -> None:
     with pytest.raises(ValueError, match="multiples of 8, not 96 x 60"):
         ModelConfig(width=96, height=60, channels=(8, 8, 8), latent_dim=4)
