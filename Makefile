@@ -2,13 +2,14 @@
 
 PYTHON ?= python3
 DATA ?= synthetic
-RUN ?= runs/seed
+RECIPE ?= best
+RUN ?= runs/$(RECIPE)
 
 BIN := .venv/bin
 RUNTIME := $(shell nvidia-smi --list-gpus >/dev/null 2>&1 && echo gpu || echo cpu)
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: help serve test check format train bench ladder clean
+.PHONY: help serve test check format train bench bench-gpu bench-training ladder clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -28,11 +29,17 @@ format: .venv/dev  ## bring the code into its format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-train: .venv/dev  ## train the seed recipe: make train DATA=folder (without it: drawn cars)
-	$(BIN)/python -m model_training train --recipe seed --data $(DATA) --out $(RUN)
+train: .venv/dev  ## train the best recipe: make train DATA=folder (without it: drawn cars)
+	$(BIN)/python -m model_training train --recipe $(RECIPE) --data $(DATA) --out $(RUN)
 
 bench: .venv/dev  ## this service beside other model servers, two hours (needs wrk)
 	$(BIN)/python -m tests.performance.bench
+
+bench-gpu: .venv/dev  ## what a CUDA card does with the model
+	$(BIN)/python -m tests.performance.gpu
+
+bench-training: .venv/dev  ## training beside a plain PyTorch loop and pythae's trainer
+	$(BIN)/python -m tests.performance.training
 
 ladder: .venv/dev  ## what each step of a request costs at best (needs wrk)
 	$(BIN)/python -m tests.performance.ladder

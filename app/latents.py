@@ -8,7 +8,7 @@ hides the last bits, in which mathematical libraries differ.
 
 import io
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +24,12 @@ MAX_SEED = 2**53 - 1
 """The largest seed: beyond it JavaScript and other readers of JSON lose integers."""
 
 NORMAL_STREAM, COMPONENT_STREAM = 0, 1
+
+FLOW_ARRAYS = ("entry", "entry_bias", "hidden", "hidden_bias", "exit", "exit_bias")
+FLOW_STEPS = 8
+FLOW_BLOCK = 4
+FLOW_FREQUENCIES = 1.5 * 2.0 ** np.arange(8)
+"""Of the sines and cosines of time, in radians over the whole way."""
 
 SNAP = 1e-9
 """A frame closer than this to a waypoint, in steps between waypoints, is that waypoint."""
@@ -65,24 +71,93 @@ def _to_latents(values: Doubles) -> Latents:
     return np.clip(values, -limit, limit).astype(np.float32)
 
 
-class Prior:
-    """A mixture of K Gaussians with full covariances, fitted on the encoded training set."""
+class Flow:
+    """A network's velocities, which carry draws of N(0, I) to where whitened latents of pictures lie.
 
-    def __init__(self, weights: ArrayLike, means: ArrayLike, cholesky: ArrayLike) -> None:
+    Flow matching (Lipman et al. 2023): a residual network of position and time, followed by FLOW_STEPS Euler
+    steps from time 0 to 1. It moves the leading K coordinates and leaves the others.
+    """
+
+    def __init__(self, arrays: Mapping[str, ArrayLike]) -> None:
+        """Make the network.
+
+        Args:
+            arrays: entry (H, K + 1 + 2F) and entry_bias (H,), of position, time and F sines and cosines of
+                time; hidden (D, H, H) and hidden_bias (D, H); exit (K, H) and exit_bias (K,).
+
+        Raises:
+            ValueError: the arrays do not describe such a network.
+        """
+        layers = [np.array(arrays[name], dtype=np.float64) for name in FLOW_ARRAYS]
+        entry, entry_bias, hidden, hidden_bias, leave, leave_bias = layers
+        if leave.ndim != 2 or hidden.ndim != 3:
+            raise ValueError("the layers of the flow are not matrices")
+        dim, width = leave.shape
+        depth = len(hidden)
+        shapes = [(width, dim + 1 + 2 * len(FLOW_FREQUENCIES)), (width,), (depth, width, width)]
+        if [layer.shape for layer in layers] != [*shapes, (depth, width), (dim, width), (dim,)]:
+            raise ValueError("the layers of the flow do not match")
+        if not all(np.isfinite(values).all() for values in layers):
+            raise ValueError("not all numbers of the flow are finite")
+        self.dim = dim
+        # Laid out as the products read them: twice as fast.
+        self._entry, self._clock, self._exit = entry[:, :dim].T.copy(), entry[:, dim:], leave.T.copy()
+        self._hidden = [(weight.T.copy(), bias) for weight, bias in zip(hidden, hidden_bias, strict=True)]
+        self._entry_bias, self._exit_bias = entry_bias, leave_bias
+
+    def carry(self, points: Doubles) -> Doubles:
+        """Move (N, K) points; what becomes of one does not depend on the others."""
+        carried = np.empty_like(points)
+        for start in range(0, len(points), FLOW_BLOCK):
+            rows = points[start : start + FLOW_BLOCK]
+            # Always products of one size: BLAS adds up in another order for another number of rows.
+            block = np.zeros((FLOW_BLOCK, self.dim))
+            block[: len(rows)] = rows
+            for step in range(FLOW_STEPS):
+                block += self._velocity(block, step / FLOW_STEPS) / FLOW_STEPS
+            carried[start : start + FLOW_BLOCK] = block[: len(rows)]
+        return carried
+
+    def _velocity(self, points: Doubles, time: float) -> Doubles:
+        phases = time * FLOW_FREQUENCIES
+        clock = np.concatenate([[time], np.sin(phases), np.cos(phases)])
+        state = _silu(points @ self._entry + (self._clock @ clock + self._entry_bias))
+        for weight, bias in self._hidden:
+            state = state + _silu(state @ weight + bias)
+        velocity: Doubles = state @ self._exit + self._exit_bias
+        return velocity
+
+
+def _silu(values: Doubles) -> Doubles:
+    activated: Doubles = values / (1 + np.exp(-np.clip(values, -500, 500)))
+    return activated
+
+
+class Prior:
+    """A mixture of K Gaussians with full covariances, fitted on the encoded training set; or one Gaussian,
+    whose draws a flow then carries to where the set lies."""
+
+    def __init__(
+        self, weights: ArrayLike, means: ArrayLike, cholesky: ArrayLike, flow: Flow | None = None
+    ) -> None:
         """Make a mixture.
 
         Args:
             weights: (K,) positive numbers; they are scaled to the sum 1.
             means: (K, L).
             cholesky: (K, L, L) lower triangular factors of the covariances, with positive diagonals.
+            flow: of at most L coordinates, with K = 1.
 
         Raises:
             ValueError: the arrays do not describe such a mixture.
         """
+        self.flow = flow
         self.weights, self.means, self.cholesky = (
             np.array(values, dtype=np.float64) for values in (weights, means, cholesky)
         )
         _check_mixture(self.weights, self.means, self.cholesky)
+        if flow is not None and (len(self.weights) != 1 or flow.dim > self.means.shape[1]):
+            raise ValueError("a flow needs one Gaussian, of no fewer dimensions")
         self.weights /= self.weights.sum()
         self._mean: Doubles = self.weights @ self.means
         self._factor: Doubles = np.asarray(np.linalg.cholesky(self._total_covariance()), dtype=np.float64)
@@ -102,7 +177,14 @@ class Prior:
         """Draw (count, L) latents; the first rows do not depend on `count`.
 
         `temperature` scales the deviation from the mean of the component that was drawn; 0 gives those means.
+        With a flow it scales what the flow starts from.
         """
+        if self.flow is not None:
+            points = temperature * _normal(count, self.means.shape[1], seed)
+            points[:, : self.flow.dim] = self.flow.carry(points[:, : self.flow.dim])
+            for row in points:
+                row[:] = self._mean + np.einsum("ij,j->i", self._factor, row)
+            return _to_latents(points)
         uniform = _random(seed, COMPONENT_STREAM).random_sample(count)
         # Without the last bound: what lies above the others is the last component's, whatever the rounding.
         components = np.searchsorted(np.cumsum(self.weights)[:-1], uniform, side="right")
@@ -154,14 +236,18 @@ def _check_mixture(weights: Doubles, means: Doubles, cholesky: Doubles) -> None:
 
 
 def read_prior(content: bytes, latent_dim: int) -> Prior:
-    """Read a prior.npz with the arrays `weights`, `means` and `cholesky` of Prior.
+    """Read a prior.npz with the arrays `weights`, `means` and `cholesky` of Prior and, where it has one,
+    those of its flow, called `flow_entry` and so on.
 
     Raises:
         ModelFolderError: it is not such a file, or is of another latent size.
     """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            prior = Prior(arrays["weights"], arrays["means"], arrays["cholesky"])
+            flow = None
+            if "flow_entry" in arrays:
+                flow = Flow({name: arrays[f"flow_{name}"] for name in FLOW_ARRAYS})
+            prior = Prior(arrays["weights"], arrays["means"], arrays["cholesky"], flow)
     except Exception as error:  # a damaged archive raises almost anything
         raise ModelFolderError(f"the prior cannot be used ({error}); export the model again") from error
     if prior.means.shape[1] != latent_dim:

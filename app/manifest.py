@@ -21,6 +21,7 @@ STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 PositiveInt = Annotated[int, Field(gt=0)]
 Deviation = Annotated[float, Field(ge=0)]
+Precision = Literal["fp32", "int8"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -41,12 +42,57 @@ class ModelFile:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Int8Loss:
+    """What int8 costs against float32, measured at export.
+
+    Attributes:
+        pictures: how many it was measured on; it was calibrated on others.
+        psnr: dB lost from picture to picture; negative where int8 happens to be closer.
+        latents: length of the error of the means, relative to their own.
+    """
+
+    pictures: PositiveInt
+    psnr: float
+    latents: Deviation
+
+
+@dataclass(frozen=True, config=STRICT)
+class Int8Files:
+    """The graphs whose products run in 8-bit integers, for CPUs."""
+
+    encoder: ModelFile
+    decoder: ModelFile
+    loss: Int8Loss
+
+
+@dataclass(frozen=True, config=STRICT)
 class ModelFiles:
-    """The files of the folder; a model without a fitted prior has none."""
+    """The files of the folder; a model may be without a fitted prior and without int8 graphs."""
 
     encoder: ModelFile
     decoder: ModelFile
     prior: ModelFile | None = None
+    int8: Int8Files | None = None
+
+    def graphs(self, precision: Precision) -> tuple[ModelFile, ModelFile]:
+        """The encoder and the decoder of a precision.
+
+        Raises:
+            ModelFolderError: the model has none of this precision.
+        """
+        if precision == "fp32":
+            return self.encoder, self.decoder
+        if self.int8 is None:
+            raise ModelFolderError(
+                "this model has no int8 graphs; set CAR_VAE_PRECISION=fp32 or export it again"
+            )
+        return self.int8.encoder, self.int8.decoder
+
+    def all(self) -> tuple[ModelFile, ...]:
+        """Every file there is."""
+        int8 = () if self.int8 is None else (self.int8.encoder, self.int8.decoder)
+        prior = () if self.prior is None else (self.prior,)
+        return (self.encoder, self.decoder, *prior, *int8)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -96,9 +142,8 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path} cannot be read ({error.strerror}); point the model folder at an exported model"
         ) from error
     manifest = _parse(path, document)
-    for file in (manifest.files.encoder, manifest.files.decoder, manifest.files.prior):
-        if file is not None:
-            read_model_file(folder, file)
+    for file in manifest.files.all():
+        read_model_file(folder, file)
     return manifest
 
 

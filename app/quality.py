@@ -1,4 +1,4 @@
-"""How close pictures are to their originals: PSNR and SSIM, per picture."""
+"""How close pictures are to their originals: PSNR, SSIM and MS-SSIM, per picture."""
 
 from functools import lru_cache
 
@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Ratio = tuple[Floats, Floats]
 
 PEAK = 255.0
 IDENTICAL_PSNR = 100.0
@@ -15,6 +16,9 @@ IDENTICAL_PSNR = 100.0
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
 """The window and the constants of Wang et al. 2004."""
+
+EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Of the scales of MS-SSIM, the finest first (Wang et al. 2003)."""
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Weights of red, green and blue (ITU-R BT.601)."""
@@ -35,13 +39,54 @@ def ssim(originals: Pixels, pictures: Pixels) -> NDArray[np.float64]:
     As in Wang et al. 2004: on luma, with a Gaussian window of 11 x 11 and sigma 1.5, averaged over the places
     where the whole window lies inside the picture.
     """
+    luminance, structure = _terms(originals @ LUMA, pictures @ LUMA)
+    return _mean_ratio(luminance[0] * structure[0], luminance[1] * structure[1])
+
+
+def ms_ssim(originals: Pixels, pictures: Pixels) -> NDArray[np.float64]:
+    """Multi-scale structural similarity, (N,), of (N, H, W, 3) pictures of at least 11 x 11 pixels.
+
+    As in Wang et al. 2003, on luma, over as many of the five scales as the window fits into
+    (`ms_ssim_scales`), whose exponents are scaled to the sum 1. Opposite structure at any scale makes it 0.
+    """
+    exponents = np.array(EXPONENTS[: ms_ssim_scales(*originals.shape[1:3])])
+    exponents /= exponents.sum()
     x, y = originals @ LUMA, pictures @ LUMA
+    scores = np.ones(len(originals))
+    for scale, exponent in enumerate(exponents):
+        if scale:
+            x, y = _halve(x), _halve(y)
+        luminance, structure = _terms(x, y)
+        if scale == len(exponents) - 1:
+            structure = luminance[0] * structure[0], luminance[1] * structure[1]
+        scores *= np.maximum(_mean_ratio(*structure), 0) ** exponent
+    return scores
+
+
+def ms_ssim_scales(height: int, width: int) -> int:
+    """How many scales MS-SSIM has for pictures of this size: 3 for 64 x 96, the full 5 from 176 x 176 on."""
+    return max(1, min(len(EXPONENTS), (min(height, width) // WINDOW).bit_length()))
+
+
+def _terms(x: Floats, y: Floats) -> tuple[Ratio, Ratio]:
+    """Likeness of (N, H, W) luma in luminance, and in contrast and structure: numerators and denominators."""
     mean_x, mean_y, mean_xx, mean_yy, mean_xy = _blur(np.stack((x, y, x * x, y * y, x * y)))
     product, squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
     covariance, variances = mean_xy - product, mean_xx + mean_yy - squares
-    similarity = ((2 * product + C1) * (2 * covariance + C2)) / ((squares + C1) * (variances + C2))
-    scores: NDArray[np.float64] = np.mean(similarity, axis=(1, 2), dtype=np.float64)
-    return scores
+    return (2 * product + C1, squares + C1), (2 * covariance + C2, variances + C2)
+
+
+def _mean_ratio(numerators: Floats, denominators: Floats) -> NDArray[np.float64]:
+    means: NDArray[np.float64] = np.mean(numerators / denominators, axis=(1, 2), dtype=np.float64)
+    return means
+
+
+def _halve(maps: Floats) -> Floats:
+    """(N, H, W) at half the size, each value the mean of 2 x 2; an odd last row or column is left out."""
+    count, height, width = maps.shape
+    even = maps[:, : height // 2 * 2, : width // 2 * 2]
+    halved: Floats = even.reshape(count, height // 2, 2, width // 2, 2).mean(axis=(2, 4))
+    return halved
 
 
 def _blur(maps: Floats) -> Floats:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidGraph, InvalidProtobuf
 
 from app.errors import ModelFolderError, ProviderUnavailable
-from app.manifest import Manifest
+from app.manifest import Manifest, Precision
 
 Array = NDArray[Any]
 
@@ -41,6 +41,7 @@ class SessionSpec:
         threads: CPU threads of one run; with several processes one each is fastest.
         device_id: the GPU.
         gpu_mem_limit: most bytes of each session's arena on the GPU, or None for no limit.
+        precision: of the graphs; `int8` is for the CPU alone.
     """
 
     device: Literal["auto", "cpu", "cuda"]
@@ -48,6 +49,7 @@ class SessionSpec:
     threads: int = 1
     device_id: int = 0
     gpu_mem_limit: int | None = None
+    precision: Precision = "fp32"
 
 
 @dataclass(frozen=True)
@@ -71,17 +73,17 @@ class GraphSpec:
     outputs: tuple[TensorSpec, ...]
 
 
-def encoder_graph(manifest: Manifest) -> GraphSpec:
+def encoder_graph(manifest: Manifest, precision: Precision = "fp32") -> GraphSpec:
     """Pictures (N, H, W, 3) uint8 -> mean and log_variance (N, L) float32."""
     latent = (manifest.latent_dim,)
     outputs = (TensorSpec("mean", "float32", latent), TensorSpec("log_variance", "float32", latent))
-    return GraphSpec(manifest.files.encoder.path, _pictures(manifest), outputs)
+    return GraphSpec(manifest.files.graphs(precision)[0].path, _pictures(manifest), outputs)
 
 
-def decoder_graph(manifest: Manifest) -> GraphSpec:
+def decoder_graph(manifest: Manifest, precision: Precision = "fp32") -> GraphSpec:
     """Latents (N, L) float32 -> pictures (N, H, W, 3) uint8."""
     latents = TensorSpec("latents", "float32", (manifest.latent_dim,))
-    return GraphSpec(manifest.files.decoder.path, latents, (_pictures(manifest),))
+    return GraphSpec(manifest.files.graphs(precision)[1].path, latents, (_pictures(manifest),))
 
 
 def _pictures(manifest: Manifest) -> TensorSpec:
@@ -127,8 +129,15 @@ def open_sessions(models: Mapping[GraphSpec, bytes], spec: SessionSpec) -> tuple
 
     Raises:
         ModelFolderError: a file is no valid graph, or not the one its manifest describes.
-        ProviderUnavailable: CUDA was asked for and does not work.
+        ProviderUnavailable: CUDA was asked for and does not work, or not with this precision.
     """
+    if spec.precision == "int8" and spec.device != "cpu":
+        if spec.device == "cuda":
+            raise ProviderUnavailable(
+                "int8 graphs are for CPUs; set CAR_VAE_PRECISION=fp32 for CUDA, or CAR_VAE_DEVICE=cpu"
+            )
+        logger.info("running on the CPU: int8 graphs are for CPUs")
+        return open_sessions(models, replace(spec, device="cpu"))
     if spec.device == "auto":
         try:
             return open_sessions(models, replace(spec, device="cuda"))

@@ -4,14 +4,19 @@ Each imports what it needs when it runs: `evaluate` and `plot` work on an export
 """
 
 import argparse
+import dataclasses
 import json
 import logging
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from model_training import data
 
 CACHE = Path.home() / ".cache" / "car-vae"
+COMPRESSOR = "compressor.npz"
+FEATURES = Path("models/car-features/1/features.onnx")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,11 +73,12 @@ def fit_prior(options: argparse.Namespace) -> int:
 
     codec = TorchCodec(options.run_folder)
     pictures, validation = data.load_split(options.data, options.val, codec.width, codec.height, CACHE)
-    mixture = prior.fit(
-        prior.latent_draws(codec, pictures.pixels, seed=0),
-        prior.latent_draws(codec, validation.pixels, seed=1),
-    )
-    prior.save(mixture, options.run_folder / prior.PRIOR)
+    encoded = prior.posteriors(codec, pictures.pixels, prior.COPIES, seed=0)
+    held_out = prior.posteriors(codec, validation.pixels, 0, seed=1)
+    unchanged = prior.Posteriors(*(part[: 2 * len(pictures)] for part in encoded))
+    gaussian = prior.fit_gaussian(unchanged)
+    flow = prior.fit_flow(encoded, held_out, gaussian, options.steps)
+    prior.save(gaussian, flow, options.run_folder / prior.PRIOR)
     return 0
 
 
@@ -100,23 +106,106 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
+def fit_features(options: argparse.Namespace) -> int:
+    """Train the network whose features samples and photographs are compared by."""
+    from model_training import contrastive
+
+    recipe = contrastive.FeatureRecipe.load(options.recipe or contrastive.DEFAULT_RECIPE)
+    size = recipe.width, recipe.height
+    pixels = np.concatenate([data.load(source, *size, CACHE).pixels for source in options.data])
+    validation = data.load(options.val, *size, CACHE).pixels
+    network = contrastive.fit(recipe, pixels)
+    contrastive.export(network, recipe, options.out)
+    figures = {"pictures": len(pixels), "retrieval": contrastive.retrieval(network, validation)}
+    print(json.dumps(figures, indent=2))
+    return 0
+
+
 def evaluate(options: argparse.Namespace) -> int:
-    """Measure a training run or an exported model folder."""
+    """Measure a training run or an exported model folder; with --train-data its samples too."""
     from model_training.codec import open_codec
     from model_training.evaluate import evaluate as measure
 
     codec = open_codec(options.model)
-    print(
-        json.dumps(measure(codec, data.load(options.data, codec.width, codec.height, CACHE).pixels), indent=2)
-    )
+    size = codec.width, codec.height
+    pixels = data.load(options.data, *size, CACHE).pixels
+    figures = measure(codec, pixels)
+    if options.train_data is not None:
+        from app.latents import read_prior
+        from model_training.compression import training_statistics
+        from model_training.evaluate import evaluate_samples
+        from model_training.features import FeatureNetwork
+        from model_training.rate_distortion import STEPS, rate_distortion
+
+        fitted = options.model / "prior.npz"
+        prior = read_prior(fitted.read_bytes(), codec.latent_dim) if fitted.is_file() else None
+        training = data.load(options.train_data, *size, CACHE).pixels
+        network = FeatureNetwork(options.features)
+        figures |= evaluate_samples(codec, prior, pixels, training, network)
+        statistics = training_statistics(codec, training)
+        points = rate_distortion(codec, statistics, pixels, STEPS)
+        compression = [dataclasses.asdict(point) for point in points]
+        print(json.dumps({**figures, "compression": compression}, indent=2))
+        return 0
+    print(json.dumps(figures, indent=2))
+    return 0
+
+
+def fit_compressor(options: argparse.Namespace) -> int:
+    """Fit what `compress` and `decompress` need beside the model."""
+    from model_training.codec import open_codec
+    from model_training.compression import Compressor, training_statistics
+
+    codec = open_codec(options.model)
+    training = data.load(options.data, codec.width, codec.height, CACHE).pixels
+    Compressor.fit(training_statistics(codec, training), options.step).save(options.model / COMPRESSOR)
+    return 0
+
+
+def compress(options: argparse.Namespace) -> int:
+    """Turn a picture into a file of some hundred bytes."""
+    from app.errors import PictureError
+    from app.images import read_picture
+    from model_training.codec import open_codec
+    from model_training.compression import Compressor
+
+    codec, compressor = open_codec(options.model), Compressor.load(options.model / COMPRESSOR)
+    try:
+        content = options.picture.read_bytes()
+        pixels = read_picture(content, codec.width, codec.height, data.MAX_PIXELS)
+    except (OSError, PictureError) as error:
+        raise ValueError(f"{options.picture}: {error}") from error
+    mean, _ = codec.encode(np.stack([pixels]))
+    compressed = compressor.compress(mean[0])
+    options.out.write_bytes(compressed)
+    print(f"{len(content):,} bytes -> {len(compressed):,} bytes")
+    return 0
+
+
+def decompress(options: argparse.Namespace) -> int:
+    """Turn such a file back into a picture; the suffix of --out says which kind."""
+    from PIL import Image
+
+    from model_training.codec import open_codec
+    from model_training.compression import Compressor
+
+    codec, compressor = open_codec(options.model), Compressor.load(options.model / COMPRESSOR)
+    try:
+        latent = compressor.decompress(options.file.read_bytes())
+        Image.fromarray(codec.decode(latent[np.newaxis])[0]).save(options.out)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{options.file} -> {options.out}: {error}") from error
     return 0
 
 
 def plot(options: argparse.Namespace) -> int:
-    """Draw the loss curve, reconstructions, samples and interpolations."""
+    """Draw the loss curve, reconstructions, samples, interpolations and the rate-distortion curve."""
     from app.latents import read_prior
     from model_training import plots
     from model_training.codec import open_codec
+    from model_training.compression import training_statistics
+    from model_training.rate_distortion import FORMATS, STEPS, Curve, format_curves, rate_distortion
+    from model_training.rate_plot import rate_distortion_plot
 
     codec = open_codec(options.model)
     pixels = data.load(options.data, codec.width, codec.height, CACHE).pixels
@@ -128,6 +217,12 @@ def plot(options: argparse.Namespace) -> int:
         prior = read_prior((options.model / "prior.npz").read_bytes(), codec.latent_dim)
         plots.samples(codec, prior, out / "samples-fitted.png")
     plots.interpolations(codec, pixels, out / "interpolations.png")
+    if options.train_data is not None:
+        training = data.load(options.train_data, codec.width, codec.height, CACHE).pixels
+        points = rate_distortion(codec, training_statistics(codec, training), pixels, STEPS)
+        ours = Curve("/".join(options.model.parts[-2:]), points[::-1])
+        others = [curve for kind in FORMATS for curve in format_curves(kind, pixels)]
+        rate_distortion_plot(ours, others, out / "rate-distortion.png")
     if (options.model / "metrics.jsonl").is_file():
         plots.loss_curve(options.model / "metrics.jsonl", out / "loss.png")
     return 0
@@ -162,6 +257,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training run")
     command.add_argument("--data", required=True, help=f"the training pictures: {pictures}")
     command.add_argument("--val", help="pictures to choose by; without it a tenth of --data is held out")
+    command.add_argument(
+        "--steps", type=int, default=10_000, help="of the flow's training; default: %(default)s"
+    )
     command.set_defaults(run=fit_prior)
 
     command = commands.add_parser("export", help=export.__doc__)
@@ -175,11 +273,48 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=export)
 
-    for run, text in ((evaluate, evaluate.__doc__), (plot, plot.__doc__)):
-        command = commands.add_parser(run.__name__, help=text)
-        command.add_argument("model", type=Path, help="exported model folder, or folder of a training run")
-        command.add_argument("--data", required=True, help=pictures)
-        command.set_defaults(run=run)
+    command = commands.add_parser("fit-features", help=fit_features.__doc__)
+    command.add_argument("--data", required=True, nargs="+", help=f"the pictures to train on: {pictures}")
+    command.add_argument("--val", required=True, help="pictures to try the network on")
+    command.add_argument("--out", default=FEATURES, type=Path, help="the ONNX file; default: %(default)s")
+    command.add_argument("--recipe", type=Path, help="a .toml file; default: the package's features.toml")
+    command.set_defaults(run=fit_features)
+
+    model = "exported model folder, or folder of a training run"
+    command = commands.add_parser("evaluate", help=evaluate.__doc__)
+    command.add_argument("model", type=Path, help=model)
+    command.add_argument("--data", required=True, help=f"pictures the model has not seen: {pictures}")
+    command.add_argument("--train-data", help="pictures it was trained on: measure the samples by them too")
+    command.add_argument(
+        "--features", default=FEATURES, type=Path, help="what fit-features wrote; default: %(default)s"
+    )
+    command.set_defaults(run=evaluate)
+
+    command = commands.add_parser("fit-compressor", help=fit_compressor.__doc__)
+    command.add_argument("model", type=Path, help=model)
+    command.add_argument("--data", required=True, help=f"the training pictures: {pictures}")
+    command.add_argument(
+        "--step", type=float, default=8.0, help="a finer one keeps more in more bytes; default: %(default)s"
+    )
+    command.set_defaults(run=fit_compressor)
+
+    command = commands.add_parser("compress", help=compress.__doc__)
+    command.add_argument("model", type=Path, help=model)
+    command.add_argument("picture", type=Path)
+    command.add_argument("out", type=Path)
+    command.set_defaults(run=compress)
+
+    command = commands.add_parser("decompress", help=decompress.__doc__)
+    command.add_argument("model", type=Path, help=model)
+    command.add_argument("file", type=Path, help="what compress wrote with the same model")
+    command.add_argument("out", type=Path)
+    command.set_defaults(run=decompress)
+
+    command = commands.add_parser("plot", help=plot.__doc__)
+    command.add_argument("model", type=Path, help=model)
+    command.add_argument("--data", required=True, help=pictures)
+    command.add_argument("--train-data", help="pictures it was trained on: compare with JPEG, WebP and AVIF")
+    command.set_defaults(run=plot)
     command.add_argument("--out", required=True, type=Path, help="folder for the pictures")
     command.add_argument(
         "--originals", action=argparse.BooleanOptionalAction, default=True, help="show the originals too"

@@ -4,14 +4,16 @@ import dataclasses
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 RECIPES = Path(__file__).parent / "recipes"
 
+Schedule = Literal["constant", "cosine"]
+
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """The architecture.
+class ConvolutionalConfig:
+    """Strided convolutions down, transposed ones up; pixels are Bernoulli.
 
     Attributes:
         width, height: picture size in pixels, multiples of 2 ** len(channels).
@@ -23,6 +25,7 @@ class ModelConfig:
     height: int
     channels: tuple[int, ...]
     latent_dim: int
+    architecture: Literal["convolutional"] = "convolutional"
 
     def __post_init__(self) -> None:
         if not self.channels or min(*self.channels, self.latent_dim, self.width, self.height) < 1:
@@ -36,16 +39,73 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class PrincipalConfig:
+    """A linear codec begun as principal component analysis, corrected by networks; pixels are Gaussian.
+
+    Attributes:
+        width, height: picture size in pixels, multiples of 4.
+        latent_dim: length of a latent vector.
+        hidden: width of the dense layers that correct the linear maps.
+        features: channels of a quarter of the size that the decoder draws from a latent.
+        channels: of the convolutions at half and at a quarter of the size; the latter include the features.
+    """
+
+    width: int
+    height: int
+    latent_dim: int
+    hidden: int
+    features: int
+    channels: tuple[int, int]
+    architecture: Literal["principal"] = "principal"
+
+    def __post_init__(self) -> None:
+        sizes = (self.width, self.height, self.latent_dim, self.hidden, self.features, *self.channels)
+        if len(self.channels) != 2 or min(sizes) < 1 or self.channels[1] <= self.features:
+            raise ValueError("model: sizes must be at least 1, channels two, the second more than features")
+        if self.width % 4 or self.height % 4:
+            raise ValueError(
+                f"model: width and height must be multiples of 4, not {self.width} x {self.height}"
+            )
+        if self.latent_dim > self.width * self.height * 3 // 4:
+            raise ValueError("model: a picture of half the size has fewer values than latent_dim")
+
+
+ModelConfig = ConvolutionalConfig | PrincipalConfig
+
+ARCHITECTURES: dict[str, type[ModelConfig]] = {
+    "convolutional": ConvolutionalConfig,
+    "principal": PrincipalConfig,
+}
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
-    """The optimisation: Adam at a constant learning rate."""
+    """The optimisation, by Adam.
+
+    Attributes:
+        learning_rate: the highest; "constant" keeps it, "cosine" rises to it over WARM_UP_STEPS and falls to
+            zero along half a cosine over all epochs.
+        linear_rate: the linear codec learns at this fraction of the learning rate.
+        average: decay, per step, of the moving average of the weights that is validated and exported; 0 takes
+            the weights themselves.
+        augment: shift, stretch and recolour the pictures a little, beside mirroring them.
+    """
 
     epochs: int
     batch_size: int
     learning_rate: float
+    schedule: Schedule = "constant"
+    linear_rate: float = 1.0
+    average: float = 0.0
+    augment: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2 or self.learning_rate <= 0:
             raise ValueError("training: epochs >= 1, batch_size >= 2 and learning_rate > 0 are needed")
+        if self.schedule not in get_args(Schedule):
+            raise ValueError(f"training: schedule is one of {', '.join(get_args(Schedule))}")
+        if not 0 <= self.average < 1 or self.linear_rate < 0:
+            raise ValueError("training: 0 <= average < 1 and linear_rate >= 0 are needed")
 
 
 @dataclass(frozen=True)
@@ -81,9 +141,17 @@ class Recipe:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of `to_dict`. Unknown or missing keys raise TypeError."""
         model = dict(values["model"])
-        model["channels"] = tuple(model["channels"])
+        kind = model.setdefault("architecture", "convolutional")
+        if kind not in ARCHITECTURES:
+            raise ValueError(f"model: architecture is one of {', '.join(ARCHITECTURES)}")
+        if "channels" in model:
+            model["channels"] = tuple(model["channels"])
         return cls(
-            **{**values, "model": ModelConfig(**model), "training": TrainingConfig(**values["training"])}
+            **{
+                **values,
+                "model": ARCHITECTURES[kind](**model),
+                "training": TrainingConfig(**values["training"]),
+            }
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -67,37 +67,43 @@ def world(device: str) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-class SharedBatchNorm2d(nn.BatchNorm2d):
+class SharedBatchNorm1d(nn.BatchNorm1d):
     """Batch norm whose statistics are those of the global batch, on CPUs as on GPUs.
 
     Several processes thus train as one with the same global batch. PyTorch's SyncBatchNorm refuses CPUs.
     """
 
     def forward(self, features: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(features)
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        values = features.float()
-        moments = torch.cat([values.mean((0, 2, 3)), values.square().mean((0, 2, 3))])
-        mean, square = self._mean_over_processes(moments).chunk(2)
-        variance = square - mean.square()
-        with torch.no_grad():
-            if self.num_batches_tracked is not None:
-                self.num_batches_tracked.add_(1)
-            count = features.numel() / features.shape[1] * dist.get_world_size()
-            momentum = self.momentum if self.momentum is not None else 0.1
-            self.running_mean.lerp_(mean, momentum)
-            self.running_var.lerp_(variance * count / (count - 1), momentum)
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        shift = self.bias - mean * scale
-        normalised = values * scale[:, None, None] + shift[:, None, None]
-        return normalised.to(features.dtype)
+        return _normalise_over_processes(self, features) if self.training else super().forward(features)
 
-    @staticmethod
-    def _mean_over_processes(values: Tensor) -> Tensor:
-        total: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
-        return total / dist.get_world_size()
+
+class SharedBatchNorm2d(nn.BatchNorm2d):
+    """The same for pictures."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return _normalise_over_processes(self, features) if self.training else super().forward(features)
+
+
+def _normalise_over_processes(norm: nn.BatchNorm1d | nn.BatchNorm2d, features: Tensor) -> Tensor:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    values = features.float()
+    others = [axis for axis in range(features.dim()) if axis != 1]
+    moments = torch.cat([values.mean(others), values.square().mean(others)])
+    total: Tensor = _Sum.apply(moments)  # type: ignore[no-untyped-call]
+    mean, square = (total / dist.get_world_size()).chunk(2)
+    variance = square - mean.square()
+    with torch.no_grad():
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.add_(1)
+        count = features.numel() / features.shape[1] * dist.get_world_size()
+        momentum = norm.momentum if norm.momentum is not None else 0.1
+        norm.running_mean.lerp_(mean, momentum)
+        norm.running_var.lerp_(variance * count / (count - 1), momentum)
+    scale = norm.weight * torch.rsqrt(variance + norm.eps)
+    shift = norm.bias - mean * scale
+    places = (1, -1, *(1 for _ in others[1:]))
+    return (values * scale.view(places) + shift.view(places)).to(features.dtype)
 
 
 class _Sum(torch.autograd.Function):
@@ -117,7 +123,9 @@ class _Sum(torch.autograd.Function):
 
 
 def share_batch_norm(model: nn.Module) -> None:
-    """Turn each BatchNorm2d of a module into a SharedBatchNorm2d, in place."""
+    """Turn each batch norm of a module into a shared one, in place."""
     for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
+        if type(module) is nn.BatchNorm1d:
+            module.__class__ = SharedBatchNorm1d
+        elif type(module) is nn.BatchNorm2d:
             module.__class__ = SharedBatchNorm2d

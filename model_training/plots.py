@@ -37,7 +37,7 @@ def loss_curve(metrics: Path, target: Path) -> None:
     epochs = [record["epoch"] for record in records]
     figure, panels = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
     for panel, key, title in (
-        (panels[0], "total", "loss = cross entropy + KL (nats per picture)"),
+        (panels[0], "total", "loss = reconstruction + KL (nats per picture)"),
         (panels[1], "kl", "KL divergence (nats per picture)"),
         (panels[2], "psnr", "PSNR (dB)"),
     ):

@@ -11,16 +11,16 @@ from app.images import Pixels
 from model_training import checkpoint
 from model_training.codec import BATCH, Floats
 from model_training.config import Recipe
-from model_training.model import VAE, Decoder, Encoder
+from model_training.model import VAE
 from model_training.train import BEST, to_float
 
 
 class EncoderGraph(nn.Module):
     """The encoder as it is served: pictures (N, height, width, 3) uint8 -> mean, log_variance."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, model: VAE) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder = model.encoder
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_variance = self.encoder(to_float(pictures))
@@ -30,12 +30,12 @@ class EncoderGraph(nn.Module):
 class DecoderGraph(nn.Module):
     """The decoder as it is served: latents (N, latent_dim) -> pictures (N, height, width, 3) uint8."""
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, model: VAE) -> None:
         super().__init__()
-        self.decoder = decoder
+        self.decoder, self.to_pictures = model.decoder, model.to_pictures
 
     def forward(self, latents: Tensor) -> Tensor:
-        grey_levels = (self.decoder(latents).sigmoid() * 255).round().clamp(0, 255)
+        grey_levels = (self.to_pictures(self.decoder(latents)) * 255).round()
         pictures: Tensor = grey_levels.to(torch.uint8).permute(0, 2, 3, 1)
         return pictures
 
@@ -51,8 +51,8 @@ class TorchCodec:
         self.model.eval()
         self.width, self.height = self.recipe.model.width, self.recipe.model.height
         self.latent_dim = self.recipe.model.latent_dim
-        self._encoder = EncoderGraph(self.model.encoder)
-        self._decoder = DecoderGraph(self.model.decoder)
+        self._encoder = EncoderGraph(self.model)
+        self._decoder = DecoderGraph(self.model)
 
     def encode(self, pixels: Pixels) -> tuple[Floats, Floats]:
         with torch.inference_mode():

@@ -1,5 +1,6 @@
 """The training loop: step, evaluate, log, checkpoint."""
 
+import copy
 import json
 import logging
 import math
@@ -20,7 +21,8 @@ from tqdm import tqdm
 
 from app.images import Pixels
 from model_training import checkpoint
-from model_training.config import Recipe
+from model_training.augmentation import augment
+from model_training.config import Recipe, TrainingConfig
 from model_training.distributed import World, share_batch_norm
 from model_training.loss import Loss, negative_elbo
 from model_training.model import VAE
@@ -34,6 +36,7 @@ METRICS = "metrics.jsonl"
 READ_BACK_STEPS = 50
 """Losses stay on the device and are read this often: reading each would make a GPU wait for the host."""
 
+WARM_UP_STEPS = 100
 CHECKPOINT_SECONDS = 60.0
 EVALUATION_BATCH = 256
 SHOWN_PICTURES = 16
@@ -60,17 +63,28 @@ class Training:
     """Epochs completed."""
     step: int = 0
     """Steps completed in the present epoch."""
+    average: VAE | None = None
+    """The moving average of the model, where the recipe wants one."""
     best: dict[str, Any] | None = field(default=None)
     """The model with the lowest validation loss, where it is not yet on disk."""
     best_loss: float = math.inf
 
     @classmethod
-    def start(cls, recipe: Recipe, device: torch.device) -> "Training":
-        """A fresh run. The weights depend on the recipe's seed alone."""
+    def start(cls, recipe: Recipe, device: torch.device, pixels: Pixels | None = None) -> "Training":
+        """A fresh run. The weights depend on the recipe's seed and on the pictures that they begin from.
+
+        Args:
+            pixels: (N, height, width, 3) uint8; None where the weights will be read from a checkpoint.
+        """
         torch.manual_seed(recipe.seed)
-        model = VAE(recipe.model).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = torch.optim.Adam(model.parameters(), lr=recipe.training.learning_rate, fused=True)
-        return cls(recipe, model, optimizer, torch.zeros(4, device=device))
+        model = VAE(recipe.model)
+        if pixels is not None:
+            model.begin_from(pixels)
+        model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        groups = _parameter_groups(model, recipe.training)
+        optimizer = torch.optim.Adam(groups, lr=recipe.training.learning_rate, fused=True)
+        average = copy.deepcopy(model).requires_grad_(False) if recipe.training.average else None
+        return cls(recipe, model, optimizer, torch.zeros(4, device=device), average=average)
 
     @classmethod
     def resume(cls, path: Path, recipe: Recipe, device: torch.device) -> "Training":
@@ -88,9 +102,16 @@ class Training:
         training = cls.start(recipe, device)
         training.model.load_state_dict(state["model"])
         training.optimizer.load_state_dict(state["optimizer"])
+        if training.average is not None:
+            training.average.load_state_dict(state["average"])
         training.totals.copy_(state["totals"])
         training.epoch, training.step, training.best_loss = state["epoch"], state["step"], state["best_loss"]
         return training
+
+    @property
+    def result(self) -> VAE:
+        """The model to validate and export."""
+        return self.model if self.average is None else self.average
 
     def save(self, out: Path) -> None:
         """Write the newest state, and the best model where it is new."""
@@ -103,6 +124,7 @@ class Training:
                 "recipe": self.recipe.to_dict(),
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "average": None if self.average is None else self.average.state_dict(),
                 "totals": self.totals,
                 "epoch": self.epoch,
                 "step": self.step,
@@ -145,7 +167,7 @@ def train(
     training = (
         Training.resume(out / LATEST, recipe, world.device)
         if resume
-        else Training.start(recipe, world.device)
+        else Training.start(recipe, world.device, pixels)
     )
     data = torch.from_numpy(pixels).to(world.device)
     held_out = torch.from_numpy(validation).to(world.device)
@@ -193,7 +215,8 @@ def validate(model: VAE, pixels: Tensor) -> dict[str, float]:
         pixels: (N, height, width, 3) uint8 on the model's device.
 
     Returns:
-        loss, reconstruction and kl in nats per picture, psnr in dB (mean of the pictures' own).
+        loss, reconstruction and kl in nats per picture, psnr in dB (mean of the pictures' own). The variance
+        of a Gaussian is calibrated on each EVALUATION_BATCH.
     """
     generator = torch.Generator(pixels.device).manual_seed(0)
     sums = torch.zeros(4, dtype=torch.float64, device=pixels.device)
@@ -204,9 +227,9 @@ def validate(model: VAE, pixels: Tensor) -> dict[str, float]:
             noise = torch.randn(
                 len(chunk), model.config.latent_dim, generator=generator, device=pixels.device
             )
-            logits, posterior = model(pictures, noise)
-            loss = negative_elbo(logits, pictures, posterior)
-            errors = (model.decoder(posterior.mean).sigmoid() - pictures).square().mean((1, 2, 3))
+            output, posterior = model(pictures, noise)
+            loss = negative_elbo(output, pictures, posterior, model.likelihood)
+            errors = (model.to_pictures(model.decoder(posterior.mean)) - pictures).square().mean((1, 2, 3))
             sums += torch.stack([*(part * len(chunk) for part in loss), (-10 * errors.log10()).sum()])
     total, reconstruction, kl, psnr = (sums / len(pixels)).tolist()
     return {"loss": total, "reconstruction": reconstruction, "kl": kl, "psnr": psnr}
@@ -238,17 +261,53 @@ def _step(
     device = world.device
     number = training.epoch * steps + training.step
     generator = torch.Generator(device).manual_seed(_mix(training.recipe.seed, 1, number))
+    recipe, model = training.recipe, training.model
     flips = torch.rand(len(batch), 1, 1, 1, generator=generator, device=device) < 0.5
-    noise = torch.randn(len(batch), training.recipe.model.latent_dim, generator=generator, device=device)
-    pictures = to_float(world.share(torch.where(flips, batch.flip(2), batch)))
+    noise = torch.randn(len(batch), recipe.model.latent_dim, generator=generator, device=device)
+    pictures = to_float(torch.where(flips, batch.flip(2), batch))
+    if recipe.training.augment:
+        pictures = augment(pictures, generator)
+    pictures = world.share(pictures)
+    for group in training.optimizer.param_groups:
+        group["lr"] = group["rate"] * _learning_rate(recipe.training, number, steps)
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        logits, posterior = network(pictures, world.share(noise))
-    loss = negative_elbo(logits, pictures, posterior)
+        output, posterior = network(pictures, world.share(noise))
+    loss = negative_elbo(output, pictures, posterior, model.likelihood, world.mean)
     training.optimizer.zero_grad(set_to_none=True)
     loss.total.backward()  # type: ignore[no-untyped-call]
     training.optimizer.step()
     with torch.no_grad():
-        return torch.stack([*loss, (logits.sigmoid() - pictures).square().mean()])
+        if training.average is not None:
+            _average(training.average, model, min(recipe.training.average, (number + 1) / (number + 10)))
+        return torch.stack([*loss, (model.to_pictures(output) - pictures).square().mean()])
+
+
+def _parameter_groups(model: VAE, config: TrainingConfig) -> list[dict[str, Any]]:
+    """The linear codec and everything else, each with the fraction of the learning rate it learns at."""
+    linear = model.linear_parameters()
+    chosen = {id(parameter) for parameter in linear}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
+    groups = [{"params": others, "rate": 1.0}, {"params": linear, "rate": config.linear_rate}]
+    return [group for group in groups if group["params"]]
+
+
+def _learning_rate(config: TrainingConfig, number: int, steps: int) -> float:
+    """The learning rate of a step, counted from 0, of config.epochs * steps."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    rise = min(1.0, (number + 1) / WARM_UP_STEPS)
+    fall = 0.5 * (1 + math.cos(math.pi * number / (config.epochs * steps)))
+    return config.learning_rate * rise * fall
+
+
+def _average(average: VAE, model: VAE, decay: float) -> None:
+    """Move the average a little towards the model; counters are taken over as they are."""
+    pairs = zip(average.state_dict().values(), model.state_dict().values(), strict=True)
+    for mean, value in pairs:
+        if mean.is_floating_point():
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)
 
 
 def _end_epoch(training: Training, held_out: Tensor, world: World, steps: int) -> dict[str, float]:
@@ -261,12 +320,12 @@ def _end_epoch(training: Training, held_out: Tensor, world: World, steps: int) -
             f"the loss is {total} in epoch {training.epoch}; the last good checkpoint is kept. "
             "A lower learning rate usually helps"
         )
-    validation = validate(training.model, held_out)
+    validation = validate(training.result, held_out)
     if validation["loss"] < training.best_loss:
         training.best_loss = validation["loss"]
         training.best = {
             "recipe": training.recipe.to_dict(),
-            "model": {name: value.detach().clone() for name, value in training.model.state_dict().items()},
+            "model": {name: value.detach().clone() for name, value in training.result.state_dict().items()},
             "epoch": training.epoch,
             "validation": validation,
         }
@@ -362,13 +421,13 @@ class _Log:
 
     def pictures(self, training: Training, held_out: Tensor) -> None:
         """Originals, their reconstructions and samples of the standard prior, for TensorBoard."""
-        model = training.model.eval()
+        model = training.result.eval()
         shown = to_float(held_out[:SHOWN_PICTURES])
         generator = torch.Generator(shown.device).manual_seed(0)
         noise = torch.randn(len(shown), model.config.latent_dim, generator=generator, device=shown.device)
         with torch.inference_mode():
-            reconstructions = model.decoder(model.encoder(shown).mean).sigmoid()
-            samples = model.decoder(noise).sigmoid()
+            reconstructions = model.to_pictures(model.decoder(model.encoder(shown).mean))
+            samples = model.to_pictures(model.decoder(noise))
         for name, batch in (("originals", shown), ("reconstructions", reconstructions), ("samples", samples)):
             self.board.add_images(name, batch, training.epoch)
 

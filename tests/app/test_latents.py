@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from app.errors import ModelFolderError
 from app.latents import (
     MAX_SEED,
+    Flow,
     Method,
     Prior,
     even_lambdas,
@@ -236,6 +237,79 @@ def test_principal_directions_have_one_sign_and_no_more_than_there_are() -> None
     vectors, deviations = Prior([1.0], [[0.0, 0.0]], [np.diag([1.0, 5.0])]).principal_directions(8)
     np.testing.assert_allclose(vectors, [[0, 1], [1, 0]], atol=1e-12)
     np.testing.assert_allclose(deviations, [5, 1])
+
+
+def make_flow(dim: int = 2, width: int = 6, scale: float = 0.3) -> dict[str, np.ndarray[Any, Any]]:
+    random = np.random.default_rng(1)
+    shapes = {
+        "entry": (width, dim + 17),
+        "entry_bias": (width,),
+        "hidden": (2, width, width),
+        "hidden_bias": (2, width),
+        "exit": (dim, width),
+        "exit_bias": (dim,),
+    }
+    return {name: random.standard_normal(shape) * scale for name, shape in shapes.items()}
+
+
+def flowing_prior(dim: int = 3) -> Prior:
+    gaussian = make_prior(dim)
+    return Prior([1.0], gaussian.means[:1], gaussian.cholesky[:1], Flow(make_flow()))
+
+
+@given(few=st.integers(1, 9), more=st.integers(0, 9), seed=st.integers(0, MAX_SEED))
+def test_the_first_draws_of_a_flow_do_not_depend_on_the_count(few: int, more: int, seed: int) -> None:
+    prior = flowing_prior()
+    np.testing.assert_array_equal(prior.draw(few, seed), prior.draw(few + more, seed)[:few])
+
+
+def test_a_flow_moves_its_coordinates_and_leaves_the_others() -> None:
+    prior, flow = flowing_prior(), Flow(make_flow())
+    still = Prior([1.0], prior.means, prior.cholesky)
+    moved, unmoved = (p.whiten(p.draw(50, 3)) for p in (prior, still))
+    np.testing.assert_allclose(moved[:, 2], unmoved[:, 2], atol=1e-5)
+    np.testing.assert_allclose(moved[:, :2], flow.carry(unmoved[:, :2]), atol=1e-5)
+    assert np.abs(moved[:, :2] - unmoved[:, :2]).min() > 1e-4
+
+
+def test_a_flow_without_velocity_is_the_gaussian() -> None:
+    arrays = make_flow() | {"exit": np.zeros((2, 6)), "exit_bias": np.zeros(2)}
+    gaussian = make_prior()
+    prior = Prior([1.0], gaussian.means[:1], gaussian.cholesky[:1], Flow(arrays))
+    still = Prior([1.0], gaussian.means[:1], gaussian.cholesky[:1])
+    np.testing.assert_allclose(prior.draw(9, 4, 0.7), still.draw(9, 4, 0.7), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"entry": np.zeros((6, 18))},
+        {"hidden": np.zeros((6, 6))},
+        {"exit": np.zeros(2)},
+        {"exit_bias": np.array([0.0, np.nan])},
+        {"hidden_bias": np.zeros((3, 6))},
+    ],
+)
+def test_an_impossible_flow_is_refused(change: dict[str, Any]) -> None:
+    arrays = {"weights": [1.0], "means": np.zeros((1, 2)), "cholesky": [np.eye(2)]}
+    flow = {f"flow_{name}": values for name, values in (make_flow() | change).items()}
+    with pytest.raises(ModelFolderError, match="the prior cannot be used"):
+        read_prior(npz(**arrays, **flow), 2)
+
+
+def test_a_flow_needs_one_gaussian_of_its_dimensions() -> None:
+    flow = Flow(make_flow())
+    with pytest.raises(ValueError, match="one Gaussian"):
+        Prior([1.0, 1.0], np.zeros((2, 2)), [np.eye(2)] * 2, flow)
+    with pytest.raises(ValueError, match="no fewer dimensions"):
+        Prior([1.0], np.zeros((1, 1)), [np.eye(1)], flow)
+
+
+def test_reads_a_prior_with_its_flow() -> None:
+    prior = flowing_prior()
+    flow = {f"flow_{name}": values for name, values in make_flow().items()}
+    content = npz(weights=prior.weights, means=prior.means, cholesky=prior.cholesky, **flow)
+    np.testing.assert_array_equal(read_prior(content, 3).draw(5, 1), prior.draw(5, 1))
 
 
 def test_reads_a_prior() -> None:

@@ -9,7 +9,15 @@ import pytest
 from pydantic import ValidationError
 
 from app.errors import ModelFolderError
-from app.manifest import ImageSize, describe_file, read_manifest, read_model_file, write_manifest
+from app.manifest import (
+    ImageSize,
+    Int8Files,
+    Int8Loss,
+    describe_file,
+    read_manifest,
+    read_model_file,
+    write_manifest,
+)
 from tests.tiny_model import write_tiny_model
 
 
@@ -156,3 +164,47 @@ def test_what_could_not_be_read_cannot_be_written(folder: Path) -> None:
         replace(manifest, latent_dim=0)
     with pytest.raises(ValidationError):
         replace(manifest, metrics={"psnr": float("inf")})
+
+
+def add_int8(folder: Path) -> None:
+    """Files that stand for int8 graphs."""
+    for half in ("encoder", "decoder"):
+        (folder / f"{half}-int8.onnx").write_bytes(half.encode())
+    encoder, decoder = (describe_file(folder / f"{half}-int8.onnx") for half in ("encoder", "decoder"))
+    manifest = read_manifest(folder)
+    int8 = Int8Files(encoder, decoder, Int8Loss(pictures=9, psnr=-0.01, latents=0.02))
+    write_manifest(folder, replace(manifest, files=replace(manifest.files, int8=int8)))
+
+
+def test_a_folder_written_before_there_were_int8_graphs_is_read(folder: Path) -> None:
+    edit(folder, lambda document: document["files"].pop("int8"))
+    files = read_manifest(folder).files
+    assert files.int8 is None
+    assert files.graphs("fp32") == (files.encoder, files.decoder)
+    with pytest.raises(ModelFolderError, match="no int8 graphs; set CAR_VAE_PRECISION=fp32") as caught:
+        files.graphs("int8")
+    assert "\n" not in str(caught.value)
+
+
+def test_int8_graphs_are_given_when_asked_for(folder: Path) -> None:
+    add_int8(folder)
+    files = read_manifest(folder).files
+    assert [file.path for file in files.graphs("fp32")] == ["encoder.onnx", "decoder.onnx"]
+    assert [file.path for file in files.graphs("int8")] == ["encoder-int8.onnx", "decoder-int8.onnx"]
+    assert files.int8 is not None
+    assert files.int8.loss.psnr == -0.01
+
+
+@pytest.mark.parametrize("half", ["encoder", "decoder"])
+def test_int8_graphs_are_verified_too(folder: Path, half: str) -> None:
+    add_int8(folder)
+    (folder / f"{half}-int8.onnx").write_bytes(b"altered")
+    with pytest.raises(ModelFolderError, match=rf"{half}-int8\.onnx was altered"):
+        read_manifest(folder)
+
+
+def test_half_a_pair_of_int8_graphs_is_refused(folder: Path) -> None:
+    add_int8(folder)
+    edit(folder, lambda document: document["files"]["int8"].pop("decoder"))
+    with pytest.raises(ModelFolderError, match=r"files\.int8\.decoder: "):
+        read_manifest(folder)

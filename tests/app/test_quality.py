@@ -4,17 +4,32 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.quality import IDENTICAL_PSNR, Pixels, psnr, ssim
+from app.quality import EXPONENTS, IDENTICAL_PSNR, Pixels, ms_ssim, ms_ssim_scales, psnr, ssim
 from tests.tiny_model import random_pictures
 
 
 def slow_ssim(original: Pixels, picture: Pixels) -> float:
     """Wang et al. 2004, as the formulas stand there, on the grey values of two (H, W, 3) pictures."""
+    return slow_terms(*(array.astype(np.float64) @ [0.299, 0.587, 0.114] for array in (original, picture)))[0]
+
+
+def slow_ms_ssim(original: Pixels, picture: Pixels) -> float:
+    """Wang et al. 2003 on two scales."""
     x, y = (array.astype(np.float64) @ [0.299, 0.587, 0.114] for array in (original, picture))
+    _, fine = slow_terms(x, y)
+    coarse, _ = slow_terms(
+        *((a[:-1:2, :-1:2] + a[1::2, :-1:2] + a[:-1:2, 1::2] + a[1::2, 1::2]) / 4 for a in (x, y))
+    )
+    total = EXPONENTS[0] + EXPONENTS[1]
+    return float(fine ** (EXPONENTS[0] / total) * coarse ** (EXPONENTS[1] / total))
+
+
+def slow_terms(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
+    """SSIM and its part without luminance, of two (H, W) arrays."""
     offsets = np.arange(11) - 5
     window = np.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 1.5**2))
     window /= window.sum()
-    scores = []
+    scores, structures = [], []
     for top in range(x.shape[0] - 10):
         for left in range(x.shape[1] - 10):
             a, b = (array[top : top + 11, left : left + 11] for array in (x, y))
@@ -23,8 +38,9 @@ def slow_ssim(original: Pixels, picture: Pixels) -> float:
             covariance = (window * (a - mean_a) * (b - mean_b)).sum()
             c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
             luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-            scores.append(luminance * (2 * covariance + c2) / (variance_a + variance_b + c2))
-    return float(np.mean(scores))
+            structures.append((2 * covariance + c2) / (variance_a + variance_b + c2))
+            scores.append(luminance * structures[-1])
+    return float(np.mean(scores)), float(np.mean(structures))
 
 
 def blurred(pictures: Pixels) -> Pixels:
@@ -68,7 +84,22 @@ def test_ssim_of_a_negative_is_negative() -> None:
     assert ssim(pictures, 255 - pictures)[0] < -0.5
 
 
-@pytest.mark.parametrize("measure", [psnr, ssim])
+def test_ms_ssim_agrees_with_the_formulas() -> None:
+    originals = random_pictures(2).repeat(2, axis=1).repeat(2, axis=2)
+    pictures = blurred(originals)
+    expected = [slow_ms_ssim(*pair) for pair in zip(originals, pictures, strict=True)]
+    np.testing.assert_allclose(ms_ssim(originals, pictures), expected, atol=1e-4)
+    np.testing.assert_allclose(ms_ssim(originals, originals), 1, atol=1e-6)
+
+
+def test_ms_ssim_has_as_many_scales_as_fit() -> None:
+    assert [ms_ssim_scales(*size) for size in ((16, 24), (64, 96), (96, 64), (176, 500))] == [1, 3, 3, 5]
+    originals = random_pictures(1)
+    assert ms_ssim(originals, blurred(originals))[0] == pytest.approx(ssim(originals, blurred(originals))[0])
+    assert ms_ssim(originals, 255 - originals).tolist() == [0]
+
+
+@pytest.mark.parametrize("measure", [psnr, ssim, ms_ssim])
 def test_each_picture_is_measured_by_itself(measure: Callable[[Pixels, Pixels], NDArray[np.float64]]) -> None:
     originals, pictures = random_pictures(4), blurred(random_pictures(4))
     alone = [measure(originals[[row]], pictures[[row]])[0] for row in range(4)]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from app.errors import ModelFolderError, ProviderUnavailable
-from app.manifest import Manifest, read_manifest
+from app.manifest import Int8Files, Int8Loss, Manifest, read_manifest
 from app.session import (
     CPU,
     CUDA,
@@ -135,6 +135,34 @@ def test_auto_takes_the_cpu_and_says_so(
     assert encoder.provider == CPU
     (line,) = (record for record in caplog.records if "running on the CPU" in record.getMessage())
     assert line.levelno == logging.INFO
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_int8_runs_on_the_cpu(
+    models: dict[GraphSpec, bytes], device: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.session._load_cuda", lambda: pytest.fail("CUDA was tried"))
+    encoder, decoder = open_sessions(models, replace(ON_CPU, device=device, precision="int8"))
+    assert encoder.provider == decoder.provider == CPU
+
+
+def test_int8_is_refused_on_cuda_in_one_line(models: dict[GraphSpec, bytes]) -> None:
+    with pytest.raises(ProviderUnavailable, match="int8 graphs are for CPUs; set CAR_VAE_PREC") as caught:
+        open_sessions(models, replace(ON_CPU, device="cuda", precision="int8"))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_graphs_are_named_after_the_files_of_the_precision(manifest: Manifest) -> None:
+    file = manifest.files.encoder
+    int8 = Int8Files(
+        replace(file, path="e8.onnx"),
+        replace(file, path="d8.onnx"),
+        Int8Loss(pictures=1, psnr=0.0, latents=0.0),
+    )
+    both = replace(manifest, files=replace(manifest.files, int8=int8))
+    assert [graph(both).name for graph in (encoder_graph, decoder_graph)] == ["encoder.onnx", "decoder.onnx"]
+    assert [graph(both, "int8").name for graph in (encoder_graph, decoder_graph)] == ["e8.onnx", "d8.onnx"]
+    assert encoder_graph(both, "int8").input == encoder_graph(both).input
 
 
 @pytest.mark.parametrize(

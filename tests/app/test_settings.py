@@ -45,7 +45,14 @@ def test_largest_request_must_fit_the_queue() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("device", "tpu"), ("port", "70000"), ("workers", "0"), ("queue_timeout", "0"), ("log_level", "loud")],
+    [
+        ("device", "tpu"),
+        ("precision", "fp16"),
+        ("port", "70000"),
+        ("workers", "0"),
+        ("queue_timeout", "0"),
+        ("log_level", "loud"),
+    ],
 )
 def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"CAR_VAE_{name.upper()}", value)

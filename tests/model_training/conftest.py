@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from app.images import Pixels
-from model_training.config import ModelConfig, Recipe
+from model_training.config import ConvolutionalConfig, PrincipalConfig, Recipe, TrainingConfig
 from model_training.distributed import World
 from model_training.synthetic import draw_cars
 from model_training.train import train
@@ -19,7 +19,15 @@ ONE_PROCESS = World(rank=0, size=1, device=torch.device("cpu"))
 
 
 RECIPE = dataclasses.replace(
-    Recipe.load("tiny"), model=ModelConfig(width=24, height=16, channels=(8, 16), latent_dim=6)
+    Recipe.load("tiny"), model=ConvolutionalConfig(width=24, height=16, channels=(8, 16), latent_dim=6)
+)
+
+
+PRINCIPAL = Recipe(
+    "principal",
+    0,
+    PrincipalConfig(width=24, height=16, latent_dim=6, hidden=16, features=4, channels=(8, 12)),
+    TrainingConfig(2, 64, 2e-3, schedule="cosine", linear_rate=0.1, average=0.9, augment=True),
 )
 
 

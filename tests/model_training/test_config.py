@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from model_training.config import RECIPES, ModelConfig, Recipe
+from model_training.config import RECIPES, ConvolutionalConfig, Recipe
 from model_training.model import VAE, parameter_count
 
 
@@ -42,4 +42,4 @@ def test_a_missing_section_is_named(tmp_path: Path) -> None:
 
 def test_a_size_that_cannot_be_halved_is_refused() -> None:
     with pytest.raises(ValueError, match="multiples of 8, not 96 x 60"):
-        ModelConfig(width=96, height=60, channels=(8, 8, 8), latent_dim=4)
+        ConvolutionalConfig(width=96, height=60, channels=(8, 8, 8), latent_dim=4)

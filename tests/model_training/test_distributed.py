@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from model_training import checkpoint
-from model_training.distributed import SharedBatchNorm2d, World, share_batch_norm
+from model_training.distributed import SharedBatchNorm1d, SharedBatchNorm2d, World, share_batch_norm
 from model_training.train import LATEST, METRICS
 
 ARGUMENTS = [
@@ -18,13 +18,40 @@ ARGUMENTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("recipe") / "small.toml"
-    path.write_text(
-        "seed = 0\n[model]\nwidth = 16\nheight = 16\nchannels = [8, 16]\nlatent_dim = 4\n"
-        "[training]\nepochs = 2\nbatch_size = 256\nlearning_rate = 1e-3\n"
-    )
+CONVOLUTIONAL = """seed = 0
+[model]
+width = 16
+height = 16
+channels = [8, 16]
+latent_dim = 4
+[training]
+epochs = 2
+batch_size = 256
+learning_rate = 1e-3
+"""
+PRINCIPAL = """seed = 0
+[model]
+architecture = "principal"
+width = 16
+height = 16
+latent_dim = 4
+hidden = 16
+features = 4
+channels = [8, 12]
+[training]
+epochs = 2
+batch_size = 256
+learning_rate = 1e-3
+schedule = "cosine"
+average = 0.9
+augment = true
+"""
+
+
+@pytest.fixture(params=[CONVOLUTIONAL, PRINCIPAL], ids=["convolutional", "principal"])
+def recipe_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(request.param)
     return path
 
 
@@ -65,8 +92,9 @@ def test_each_process_gets_its_part_of_a_batch() -> None:
 
 
 def test_batch_norms_are_shared_in_place_and_keep_their_state() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.BatchNorm2d(4)))
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.BatchNorm2d(4)), nn.BatchNorm1d(4))
     before = network.state_dict()
     share_batch_norm(network)
     assert isinstance(network[1][0], SharedBatchNorm2d)  # type: ignore[index]
+    assert isinstance(network[2], SharedBatchNorm1d)
     assert network.state_dict().keys() == before.keys()

@@ -11,7 +11,9 @@ from PIL import Image
 
 from app.images import Pixels
 from app.manifest import read_manifest
+from app.quality import psnr
 from model_training import __main__ as commands
+from model_training.codec import open_codec
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +34,7 @@ def test_from_a_folder_to_a_model_that_can_be_served(
     folder: str, run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tmp_path / "models" / "cars" / "2"
-    assert commands.main(["fit-prior", str(run_folder), "--data", folder]) == 0
+    assert commands.main(["fit-prior", str(run_folder), "--data", folder, "--steps", "20"]) == 0
     told = ["--trained-on", "forty drawings"]
     assert commands.main(["export", str(run_folder), "--out", str(model), "--data", folder, *told]) == 0
     manifest = read_manifest(model)
@@ -40,7 +42,7 @@ def test_from_a_folder_to_a_model_that_can_be_served(
     assert manifest.files.prior is not None
     assert manifest.data == {"trained_on": "forty drawings"}
     capsys.readouterr()
-    assert commands.main(["evaluate", str(model), "--data", folder]) == 0
+    assert commands.main(["evaluate", str(model), "--data", folder, "--steps", "20"]) == 0
     measured = json.loads(capsys.readouterr().out)
     assert measured["pictures"] == 40
     assert manifest.metrics == pytest.approx(measured, rel=1e-3)
@@ -48,7 +50,7 @@ def test_from_a_folder_to_a_model_that_can_be_served(
 
 @pytest.mark.parametrize("originals", [True, False])
 def test_the_plots_of_a_run(folder: str, run_folder: Path, tmp_path: Path, originals: bool) -> None:
-    assert commands.main(["fit-prior", str(run_folder), "--data", folder]) == 0
+    assert commands.main(["fit-prior", str(run_folder), "--data", folder, "--steps", "20"]) == 0
     arguments = ["plot", str(run_folder), "--data", folder, "--out", str(tmp_path / "plots")]
     assert commands.main(arguments if originals else [*arguments, "--no-originals"]) == 0
     names = ["interpolations", "loss", "reconstructions", "samples-fitted", "samples-standard"]
@@ -61,6 +63,36 @@ def test_the_plots_of_a_run(folder: str, run_folder: Path, tmp_path: Path, origi
     )
     assert standard.size == fitted.size == (8 * 24 * 2, 4 * 16 * 2)
     assert standard.tobytes() != fitted.tobytes()
+
+
+def test_a_picture_becomes_a_few_bytes_and_a_picture_again(
+    folder: str, run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, picture = str(run_folder), str(Path(folder) / "3.png")
+    small, back = tmp_path / "car.bin", tmp_path / "back.png"
+    assert commands.main(["fit-compressor", model, "--data", folder, "--step", "0.5"]) == 0
+    capsys.readouterr()
+    assert commands.main(["compress", model, picture, str(small)]) == 0
+    assert f"-> {small.stat().st_size} bytes" in capsys.readouterr().out
+    assert small.stat().st_size < 12
+    assert commands.main(["decompress", model, str(small), str(back)]) == 0
+    codec = open_codec(run_folder)
+    original = np.array(Image.open(picture))[np.newaxis]
+    expected = codec.decode(codec.encode(original)[0])
+    with Image.open(back) as decompressed:
+        assert psnr(expected, np.asarray(decompressed)[np.newaxis])[0] > 30
+    assert commands.main(["decompress", model, picture, str(back)]) == 1
+    assert commands.main(["compress", model, str(small), str(back)]) == 1
+    assert commands.main(["decompress", model, str(small), str(tmp_path / "car.nothing")]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_compression_is_compared_with_picture_formats(folder: str, run_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "plots"
+    arguments = ["plot", str(run_folder), "--data", folder, "--train-data", folder, "--out", str(out)]
+    assert commands.main(arguments) == 0
+    with Image.open(out / "rate-distortion.png") as figure:
+        assert np.asarray(figure).std() > 10
 
 
 def test_training_by_command_and_resuming(

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from model_training.config import Recipe
-from model_training.model import LOG_VARIANCE_RANGE, VAE, Posterior
+from model_training.layers import LOG_VARIANCE_RANGE, Posterior
+from model_training.model import VAE
 
 
 def test_shapes_and_dtypes(recipe: Recipe) -> None:

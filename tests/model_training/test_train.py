@@ -13,8 +13,19 @@ from model_training import checkpoint
 from model_training import train as training_module
 from model_training.config import Recipe
 from model_training.loss import negative_elbo
-from model_training.train import BEST, LATEST, METRICS, Diverged, Interrupted, train
-from tests.model_training.conftest import ONE_PROCESS
+from model_training.model import VAE
+from model_training.train import (
+    BEST,
+    LATEST,
+    METRICS,
+    Diverged,
+    Interrupted,
+    Training,
+    _learning_rate,
+    train,
+    validate,
+)
+from tests.model_training.conftest import ONE_PROCESS, PRINCIPAL, RECIPE
 
 State = dict[str, torch.Tensor]
 
@@ -56,7 +67,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     assert not torch.equal(weights(tmp_path / "a")[name], weights(tmp_path / "c")[name])
 
 
-@pytest.mark.parametrize("step", [1, 3, 5])
+@pytest.mark.parametrize(("step", "recipe"), [(1, RECIPE), (3, RECIPE), (5, RECIPE), (5, PRINCIPAL)])
 def test_a_run_stopped_by_a_signal_and_resumed_ends_as_an_unbroken_one(
     recipe: Recipe,
     cars: Pixels,
@@ -122,6 +133,39 @@ def test_the_best_model_is_the_one_with_the_lowest_validation_loss(
     best = checkpoint.load(tmp_path / BEST)
     assert best["epoch"] == 1 + int(np.argmin(losses))
     assert best["validation"]["loss"] == min(losses)
+
+
+def test_an_average_of_the_weights_is_what_is_validated_and_kept(
+    cars: Pixels, other_cars: Pixels, tmp_path: Path
+) -> None:
+    train(PRINCIPAL, cars, other_cars, tmp_path, ONE_PROCESS)
+    state, best = checkpoint.load(tmp_path / LATEST), checkpoint.load(tmp_path / BEST)
+    assert best["epoch"] == 2
+    assert_equal(best["model"], state["average"])
+    name = "decoder.hidden.0.weight"
+    assert not torch.equal(state["average"][name], state["model"][name])
+    model = VAE(PRINCIPAL.model)
+    model.load_state_dict(state["average"])
+    assert validate(model, torch.from_numpy(other_cars)) == best["validation"]
+
+
+def test_the_cosine_schedule_rises_and_falls_to_nothing() -> None:
+    rates = [_learning_rate(PRINCIPAL.training, step, 200) for step in range(400)]
+    assert rates[0] < 0.02 * 2e-3
+    assert max(rates) == pytest.approx(2e-3, rel=0.2)
+    assert 50 < int(np.argmax(rates)) < 150
+    assert rates[-1] < 1e-3 * 2e-3
+    assert {_learning_rate(RECIPE.training, step, 200) for step in range(400)} == {2e-3}
+
+
+def test_the_linear_codec_learns_at_its_own_rate(cars: Pixels, other_cars: Pixels, tmp_path: Path) -> None:
+    settings = dataclasses.replace(PRINCIPAL.training, linear_rate=0.0)
+    train(dataclasses.replace(PRINCIPAL, training=settings), cars, other_cars, tmp_path, ONE_PROCESS)
+    trained = weights(tmp_path)
+    start = Training.start(PRINCIPAL, torch.device("cpu"), cars).model.state_dict()
+    for name in ("encoder.linear.weight", "decoder.linear.bias"):
+        torch.testing.assert_close(trained[name], start[name], rtol=0, atol=0)
+    assert not torch.equal(trained["encoder.mean.weight"], start["encoder.mean.weight"])
 
 
 def test_fewer_pictures_than_a_batch_are_one_batch(

@@ -1,0 +1,264 @@
+"""Trains the network whose features pictures are compared by, on pictures without labels (SimCLR).
+
+Two views of a picture are to have similar features and those of different pictures different ones (Chen et
+al. 2020). Views are windows, mirror images and changes of colour and light. Nothing in them blurs, and no
+window is enlarged: features that blur leaves alone could not tell a blurred picture from a sharp one.
+"""
+
+import itertools
+import logging
+import math
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from app.images import Pixels
+from model_training.export import save_graph, trace_graph
+from model_training.train import has_bf16, to_float
+
+log = logging.getLogger(__name__)
+
+DEFAULT_RECIPE = Path(__file__).parent / "features.toml"
+WINDOW = 0.75
+"""Sides of a view's window in those of the picture: two windows share a quarter of it at least."""
+
+PROJECTION = 128
+DECORRELATION = 0.2
+"""Weight of the correlations between features, beside the contrastive loss."""
+
+WEIGHT_DECAY = 1e-4
+WARM_UP = 0.1
+"""Part of the steps in which the learning rate rises; in the others it falls to 0 as a cosine does."""
+
+
+@dataclass(frozen=True)
+class FeatureRecipe:
+    """What, with the pictures, decides the weights.
+
+    Attributes:
+        width, height: picture size in pixels.
+        channels: output channels of the stages; the first divides the sides of the picture by four, the
+            others by two.
+        features: length of a feature vector.
+        temperature: of the softmax over cosines.
+    """
+
+    seed: int
+    width: int
+    height: int
+    channels: tuple[int, ...]
+    features: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    temperature: float
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a TOML file.
+
+        Raises:
+            ValueError: no such file, or one with unknown or missing settings.
+        """
+        try:
+            values = tomllib.loads(path.read_text())
+            return cls(**{**values, "channels": tuple(values["channels"])})
+        except (OSError, tomllib.TOMLDecodeError, TypeError, KeyError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+class Network(nn.Module):
+    """(N, 3, H, W) float in 0..1 -> features (N, F), of mean 0 and variance 1 over the training pictures."""
+
+    def __init__(self, recipe: FeatureRecipe) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3, recipe.channels[0], 8, stride=4, padding=2, bias=False)]
+        for inputs, outputs in itertools.pairwise(recipe.channels):
+            layers += [
+                nn.BatchNorm2d(inputs),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
+            ]
+        layers += [nn.BatchNorm2d(recipe.channels[-1]), nn.ReLU(inplace=True)]
+        self.stages = nn.Sequential(*layers)
+        self.head = nn.Linear(recipe.channels[-1], recipe.features, bias=False)
+        self.scale = nn.BatchNorm1d(recipe.features, affine=False)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        features: Tensor = self.scale(self.head(self.stages(pictures - 0.5).mean((2, 3))))
+        return features
+
+
+class Projector(nn.Module):
+    """What the loss sees of the features; thrown away afterwards, and with it what the views destroy."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(features, PROJECTION, bias=False),
+            nn.BatchNorm1d(PROJECTION),
+            nn.ReLU(inplace=True),
+            nn.Linear(PROJECTION, features),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.normalize(self.layers(features), dim=1)
+
+
+class FeatureGraph(nn.Module):
+    """The network as it is exported: pictures (N, height, width, 3) uint8 -> features."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        features: Tensor = self.network(to_float(pictures))
+        return features
+
+
+def fit(recipe: FeatureRecipe, pixels: Pixels) -> Network:
+    """Train on (N, height, width, 3) uint8 pictures, on the CPU; the recipe's seed decides all draws.
+
+    Raises:
+        ValueError: fewer pictures than a batch has.
+    """
+    steps = len(pixels) // recipe.batch_size
+    if steps == 0:
+        raise ValueError(f"{len(pixels)} pictures are fewer than the {recipe.batch_size} of a batch")
+    torch.manual_seed(recipe.seed)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    network = Network(recipe)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    projector = Projector(recipe.features)
+    weights = [*network.parameters(), *projector.parameters()]
+    optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=WEIGHT_DECAY)
+    total = recipe.epochs * steps
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / total))
+    data = torch.from_numpy(pixels)
+    bf16 = has_bf16(torch.device("cpu"))
+    for epoch in range(recipe.epochs):
+        order = torch.randperm(len(data), generator=generator)
+        losses = 0.0
+        batches = torch.split(order, recipe.batch_size)[:steps]
+        for rows in tqdm(batches, desc=f"epoch {epoch + 1}", disable=None):
+            batch = data[rows]
+            both = torch.cat([view(batch, generator), view(batch, generator)])
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                features = network(both)
+            features = features.float()
+            loss = contrastive_loss(projector(features), recipe.temperature)
+            loss = loss + DECORRELATION * correlation(features)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            losses += loss.item()
+        log.info("epoch %d: loss %.3f of ln %d", epoch + 1, losses / steps, 2 * recipe.batch_size - 1)
+    _settle(network, data, recipe.batch_size)
+    return network.eval()
+
+
+def view(batch: Tensor, generator: torch.Generator) -> Tensor:
+    """A window of each picture, in half of the cases mirrored, in another light and slightly other colours.
+
+    Where views differ, features learn to be blind: with all degrees of saturation they took grey cars for
+    coloured ones.
+
+    Args:
+        batch: (N, H, W, 3) uint8.
+
+    Returns:
+        (N, 3, WINDOW * H, WINDOW * W) float32, channels last in memory.
+    """
+    count, height, width = batch.shape[:3]
+    rows = _window(count, height, generator)
+    columns = _window(count, width, generator)
+    mirrored = torch.rand(count, 1, generator=generator) < 0.5
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    windows = batch[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    values = windows.flatten(1, 2).float() / 255
+
+    def around_1(spread: float, channels: int = 1) -> Tensor:
+        return 1 + spread * (2 * torch.rand(count, channels, 1, generator=generator) - 1)
+
+    saturation, contrast = around_1(0.4), around_1(0.5)
+    light = around_1(0.4) * around_1(0.1, 3)
+    colours = contrast * (saturation * torch.eye(3) + (1 - saturation) / 3) * light.mT
+    level = (1 - contrast) * values.mean((1, 2), keepdim=True) * light.mT
+    changed = torch.baddbmm(level, values, colours).clamp_(0, 1)
+    return changed.view(windows.shape).permute(0, 3, 1, 2)
+
+
+def contrastive_loss(projections: Tensor, temperature: float) -> Tensor:
+    """NT-Xent (Chen et al. 2020) of (2N, P) unit vectors; rows i and N + i are of one picture."""
+    count = len(projections) // 2
+    similarity = projections @ projections.T / temperature
+    similarity.fill_diagonal_(-math.inf)
+    partners = torch.arange(2 * count).roll(count)
+    return F.cross_entropy(similarity, partners)
+
+
+def correlation(features: Tensor) -> Tensor:
+    """Squared correlations of each feature with the others, summed, on average over the features.
+
+    Left alone, a few directions take almost all of the variance; with this term distances count them all
+    (Bardes et al. 2022, whose features need not be standardised beforehand).
+
+    Args:
+        features: (N, F), standardised.
+    """
+    matrix = features.T @ features / len(features)
+    return (matrix.square().sum() - matrix.diagonal().square().sum()) / len(matrix)
+
+
+def retrieval(network: Network, pixels: Pixels, seed: int = 0) -> float:
+    """How often the picture whose view is nearest to a view of a picture is that picture itself.
+
+    Args:
+        pixels: (N, height, width, 3) uint8, pictures the network was not trained on.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    data = torch.from_numpy(pixels)
+    with torch.inference_mode():
+        first, second = (network(view(data, generator)) for _ in range(2))
+    return float((torch.cdist(first, second).argmin(1) == torch.arange(len(data))).float().mean())
+
+
+def export(network: Network, recipe: FeatureRecipe, path: Path) -> None:
+    """Write the ONNX file that `features.FeatureNetwork` reads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    example = torch.zeros(2, recipe.height, recipe.width, 3, dtype=torch.uint8)
+    save_graph(trace_graph(FeatureGraph(network), example, ["pictures"], ["features"]), path)
+
+
+def _rate(progress: float) -> float:
+    if progress < WARM_UP:
+        return progress / WARM_UP
+    return 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
+
+
+def _window(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """(count, WINDOW * size) consecutive indices, each row from a random start."""
+    length = math.ceil(WINDOW * size)
+    starts = torch.randint(size - length + 1, (count, 1), generator=generator)
+    return starts + torch.arange(length)
+
+
+def _settle(network: Network, data: Tensor, batch_size: int) -> None:
+    """Take the statistics of the batch norms anew, over whole pictures instead of views, in float32."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # a plain mean over the batches
+    network.train()
+    with torch.inference_mode():
+        for batch in torch.split(data, batch_size):
+            if len(batch) > 1:
+                network(to_float(batch))

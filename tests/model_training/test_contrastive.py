@@ -1,0 +1,133 @@
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.images import Pixels
+from model_training.contrastive import (
+    DEFAULT_RECIPE,
+    FeatureRecipe,
+    Network,
+    contrastive_loss,
+    correlation,
+    export,
+    fit,
+    retrieval,
+    view,
+)
+from model_training.features import FeatureNetwork
+from model_training.synthetic import draw_cars
+
+RECIPE = dataclasses.replace(
+    FeatureRecipe.load(DEFAULT_RECIPE),
+    width=48,
+    height=32,
+    channels=(16, 32, 32),
+    features=16,
+    epochs=12,
+    batch_size=32,
+)
+
+
+@pytest.fixture(scope="module")
+def cars() -> Pixels:
+    return draw_cars(320, 48, 32, seed=1)
+
+
+@pytest.fixture(scope="module")
+def other_cars() -> Pixels:
+    return draw_cars(140, 48, 32, seed=2)
+
+
+@pytest.fixture(scope="module")
+def network(cars: Pixels) -> Network:
+    return fit(RECIPE, cars)
+
+
+def test_the_loss_by_hand() -> None:
+    views = torch.tensor([[1.0, 0], [0, 1], [0.6, 0.8], [0, 1]])
+    cosines = (views @ views.T).tolist()
+    expected = 0.0
+    for row, partner in enumerate((2, 3, 0, 1)):
+        others = [math.exp(cosines[row][i] / 0.5) for i in range(4) if i != row]
+        expected -= (cosines[row][partner] / 0.5 - math.log(sum(others))) / 4
+    assert float(contrastive_loss(views, 0.5)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_correlation_by_hand() -> None:
+    signs = torch.tensor([[1.0, 1, 1], [1, 1, -1], [-1, -1, 1], [-1, -1, -1]])
+    assert float(correlation(signs)) == pytest.approx(2 / 3)  # of three features two are the same
+    assert float(correlation(signs[:, 1:])) == 0
+
+
+def test_a_view_is_a_window_in_its_place_that_may_be_mirrored() -> None:
+    ramp = np.linspace(100, 147, 24).astype(np.uint8)
+    pictures = torch.from_numpy(np.broadcast_to(ramp[:, None], (64, 16, 24, 3)).copy())
+    views = view(pictures, torch.Generator().manual_seed(0))
+    assert views.shape == (64, 3, 12, 18)
+    assert views.min() >= 0
+    assert views.max() <= 1
+    slopes = views[:, 0].diff(dim=2)
+    assert (slopes.amin((1, 2)) * slopes.amax((1, 2)) > 0).all(), "columns are out of order"
+    assert 16 < int((slopes[:, 0, 0] > 0).sum()) < 48
+    assert len(set(views[:, 0, 0, 0].tolist())) > 32, "always the same window and light"
+
+
+def test_pictures_are_found_again_by_their_features(network: Network, other_cars: Pixels) -> None:
+    untrained = Network(RECIPE).eval()
+    assert retrieval(network, other_cars) > 2 * retrieval(untrained, other_cars)
+    assert not network.training
+
+
+def test_features_have_mean_0_and_variance_1_over_the_training_pictures(
+    network: Network, cars: Pixels, tmp_path: Path
+) -> None:
+    export(network, RECIPE, tmp_path / "features.onnx")
+    features = FeatureNetwork(tmp_path / "features.onnx")(cars)
+    np.testing.assert_allclose(features.mean(axis=0), 0, atol=0.2)
+    np.testing.assert_allclose(features.std(axis=0), 1, atol=0.2)
+
+
+def test_the_exported_network_computes_the_same(network: Network, other_cars: Pixels, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "features.onnx"
+    export(network, RECIPE, path)
+    exported = FeatureNetwork(path)
+    assert (exported.width, exported.height) == (48, 32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(other_cars).permute(0, 3, 1, 2).float() / 255).numpy()
+    np.testing.assert_allclose(exported(other_cars), expected, atol=1e-4)
+    np.testing.assert_allclose(
+        exported(other_cars[:, :, ::-1])[:3], exported(other_cars[:3, :, ::-1]), atol=1e-4
+    )
+    assert path.parent.as_posix().encode() not in path.read_bytes()
+
+
+def test_the_seed_decides_the_weights(cars: Pixels) -> None:
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    first, again = fit(recipe, cars).state_dict(), fit(recipe, cars).state_dict()
+    other = fit(dataclasses.replace(recipe, seed=1), cars).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+def test_too_few_pictures(cars: Pixels) -> None:
+    with pytest.raises(ValueError, match="31 pictures are fewer than the 32 of a batch"):
+        fit(RECIPE, cars[:31])
+
+
+@pytest.mark.parametrize("text", ["seed = 0", "seed = ", "depth = 3\nchannels = [1]"])
+def test_recipes_that_cannot_be_used(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(ValueError, match=r"bad\.toml"):
+        FeatureRecipe.load(tmp_path / "bad.toml")
+
+
+@pytest.mark.parametrize("content", [None, b"no graph"])
+def test_files_that_are_no_feature_network(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "features.onnx").write_bytes(content)
+    with pytest.raises(ValueError, match=r"features\.onnx is not a feature network"):
+        FeatureNetwork(tmp_path / "features.onnx")
