@@ -80,6 +80,7 @@ def configuration(settings: Settings) -> uvicorn.Config:
         access_log=False,
         lifespan="on",
         server_header=False,
+        proxy_headers=False,  # nothing here asks for the client's address
         ws="none",
     )
 

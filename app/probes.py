@@ -47,6 +47,7 @@ async def model(request: Request) -> Response:
             "latent_dim": manifest.latent_dim,
             "parameters": manifest.parameters,
             "provider": vae.provider,
+            "precision": service.settings.precision,
             "max_items": service.settings.max_items,
             "metrics": manifest.metrics,
             "directions": vae.directions,

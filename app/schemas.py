@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.errors import InvalidField, TooManyItems, WrongModel
 from app.latents import MAX_SEED
+from app.manifest import Precision
 
 MIN_SIZE, MAX_SIZE = 16, 2048
 MIN_WAYPOINTS, MAX_WAYPOINTS = 2, 16
@@ -190,6 +191,7 @@ class ModelAnswer(BaseModel):
     latent_dim: int
     parameters: int
     provider: str = Field(description="The execution provider the model really runs on.")
+    precision: Precision = Field(description="Of the graphs: `fp32`, or `int8` for CPUs.")
     max_items: int
     metrics: dict[str, float]
     directions: list[DirectionAnswer] = Field(

@@ -207,9 +207,10 @@ def load_vae(
     prior = (
         None if files.prior is None else read_prior(read_model_file(folder, files.prior), manifest.latent_dim)
     )
+    encoder_file, decoder_file = files.graphs(spec.precision)
     models = {
-        encoder_graph(manifest): read_model_file(folder, files.encoder),
-        decoder_graph(manifest): read_model_file(folder, files.decoder),
+        encoder_graph(manifest, spec.precision): read_model_file(folder, encoder_file),
+        decoder_graph(manifest, spec.precision): read_model_file(folder, decoder_file),
     }
     sessions = open_sessions(models, spec)
     encoder, decoder = (

@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, features
+from PIL import Image, ImageFilter, features
 
 from app.errors import PictureTooLarge, UnreadablePicture, UnsupportedPicture
 from app.images import (
+    BORDER_BLUR,
     FORMATS,
     TRANSPOSITIONS,
     Pixels,
     encode_gif,
     encode_jpeg,
-    encode_png,
     encode_webp,
     enlarge,
     fit,
-    gif_frame,
     grid,
     read_picture,
+    resample,
     scaled_size,
 )
 from tests.pictures import announced_png, file_of, opened, photograph, pixels_of
@@ -189,18 +189,30 @@ def test_messages_tell_nothing_of_the_machine() -> None:
         assert not any(word in str(caught.value) for word in ("/", "PIL", "0x", "bytes"))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 3), (96, 64), (301, 7)])
-def test_png_is_exact(size: tuple[int, int]) -> None:
-    pixels = np.random.RandomState(1).randint(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    content = encode_png(pixels)
-    assert opened(content).mode == "RGB"
-    assert np.array_equal(pixels_of(content), pixels)
+@pytest.mark.parametrize("size", [(128, 128), (500, 333), (97, 40), (30, 20), (1, 7), (512, 2)])
+def test_resampling_is_pillows(size: tuple[int, int]) -> None:
+    picture = photograph(*size)
+    pillows = picture.resize((60, 64), Image.Resampling.LANCZOS)
+    assert difference(resample(np.asarray(picture), 60, 64), np.asarray(pillows)) < 0.5
 
 
-def test_png_of_a_slice() -> None:
-    """Rows of a larger array are not contiguous."""
-    pixels = np.random.RandomState(1).randint(0, 256, (20, 40, 3), dtype=np.uint8)[:, 10:30]
-    assert np.array_equal(pixels_of(encode_png(pixels)), pixels)
+@pytest.mark.parametrize("size", [(64, 64), (17, 64), (1, 64), (95, 64), (96, 54), (96, 1)])
+def test_border_is_pillows_blur_of_the_replicated_edge(size: tuple[int, int]) -> None:
+    picture = np.asarray(photograph(*size))
+    width, height = size
+    left, top = (WIDTH - width) // 2, (HEIGHT - height) // 2
+    padded = np.pad(
+        picture, ((top, HEIGHT - height - top), (left, WIDTH - width - left), (0, 0)), mode="edge"
+    )
+    pillows = np.array(Image.fromarray(padded).filter(ImageFilter.GaussianBlur(BORDER_BLUR)))
+    pillows[top : top + height, left : left + width] = picture
+    assert np.abs(fit(Image.fromarray(picture), WIDTH, HEIGHT).astype(int) - pillows).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(256, 256), (384, 260), (511, 768)])
+def test_scaled_decoding_changes_less_than_a_grey_level(size: tuple[int, int]) -> None:
+    content = file_of(photograph(*size), "JPEG", quality=90)
+    assert difference(read(content), fit(opened(content).convert("RGB"), WIDTH, HEIGHT)) < 0.75
 
 
 @pytest.mark.parametrize(("encode", "kind"), [(encode_jpeg, "JPEG"), (encode_webp, "WEBP")])
@@ -213,14 +225,14 @@ def test_lossy_files_come_close(encode: object, kind: str) -> None:
 
 def test_gif_is_an_endless_animation() -> None:
     frames = [np.asarray(photograph(seed=seed)) for seed in range(3)]
-    content = encode_gif([gif_frame(frame) for frame in frames])
+    content = encode_gif(frames)
     with Image.open(io.BytesIO(content)) as image:
         assert image.info["loop"] == 0
         assert getattr(image, "n_frames", 1) == 3
         for number, frame in enumerate(frames):
             image.seek(number)
             assert image.info["duration"] > 0
-            assert difference(np.asarray(image.convert("RGB")), frame) < 4
+            assert difference(np.asarray(image.convert("RGB")), frame) < 5  # three cars share 256 colours
 
 
 @pytest.mark.parametrize(
@@ -271,12 +283,6 @@ PIXELS = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 
 def noise(shape: tuple[int, int, int]) -> Pixels:
     height, width, seed = shape
     return np.random.RandomState(seed).randint(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-@settings(deadline=None)
-@given(PIXELS)
-def test_any_png_is_exact(shape: tuple[int, int, int]) -> None:
-    assert np.array_equal(pixels_of(encode_png(noise(shape))), noise(shape))
 
 
 @settings(deadline=None)

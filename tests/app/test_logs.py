@@ -1,5 +1,6 @@
 """Log lines: their shape, and that clients cannot forge them."""
 
+import io
 import json
 import logging
 import logging.config
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.logs import JsonFormatter, TextFormatter, configuration
+from app.logs import MOST_LINES, BundlingHandler, JsonFormatter, TextFormatter, configuration
 
 REQUEST = {
     "request_id": "abc",
@@ -55,6 +56,21 @@ def test_exceptions_are_kept() -> None:
         made = record("failed", exc_info=(type(error), error, error.__traceback__))
     assert "why" in json.loads(JsonFormatter().format(made))["exception"]
     assert "\nERROR" not in TextFormatter().format(made)
+
+
+def test_requests_are_written_in_bundles_and_everything_in_order() -> None:
+    handler = BundlingHandler()
+    handler.setStream(file := io.StringIO())
+    handler.emit(record("one", request=REQUEST))
+    assert file.getvalue() == ""
+    handler.emit(record("two"))
+    assert file.getvalue() == "one\ntwo\n"
+    for _ in range(MOST_LINES + 1):
+        handler.emit(record("more", request=REQUEST))
+    assert file.getvalue().count("more") == MOST_LINES + 1
+    handler.emit(record("last", request=REQUEST))
+    handler.flush()
+    assert file.getvalue().endswith("more\nlast\n")
 
 
 @pytest.mark.parametrize("style", ["text", "json"])

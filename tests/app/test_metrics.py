@@ -1,7 +1,9 @@
 """What is counted, under which names, and that strangers cannot add names."""
 
-from app.metrics import Metrics, buckets
+from app.metrics import MOST_NOTES, Metrics, buckets
 from app.stages import Stages
+
+LE = ("0.001", "0.0025", "14.0", "+Inf")
 
 
 def metrics() -> Metrics:
@@ -9,6 +11,7 @@ def metrics() -> Metrics:
 
 
 def sample(of: Metrics, name: str, **labels: str) -> float | None:
+    of.settle()
     return of.registry.get_sample_value(name, labels)
 
 
@@ -28,6 +31,24 @@ def test_unknown_paths_share_one_name() -> None:
         counted.request(f"/wp-admin/{number}", 404, 0.001, Stages())
     assert sample(counted, "car_vae_requests_total", endpoint="other", status="404") == 100
     assert b"wp-admin" not in counted.render()
+
+
+def test_values_on_the_edge_of_a_bucket_belong_to_it() -> None:
+    counted = metrics()
+    for seconds in (0.001, 0.0011, 0.0025, 1000.0):
+        counted.request("/encode", 200, seconds, Stages())
+    buckets_of = {
+        le: sample(counted, "car_vae_request_seconds_bucket", endpoint="/encode", le=le) for le in LE
+    }
+    assert buckets_of == {"0.001": 1, "0.0025": 3, "14.0": 3, "+Inf": 4}
+
+
+def test_what_is_noted_is_counted_before_it_grows_large() -> None:
+    counted = metrics()
+    for _ in range(MOST_NOTES):
+        counted.request("/encode", 200, 0.25, Stages())
+    counts = {"endpoint": "/encode", "status": "200"}
+    assert counted.registry.get_sample_value("car_vae_requests_total", counts) == MOST_NOTES
 
 
 def test_stages_are_observed() -> None:

@@ -1,12 +1,15 @@
 """Health, description and metrics."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
+from app.errors import ModelFolderError
 from app.main import create_app
+from app.manifest import Int8Files, Int8Loss, describe_file, read_manifest, write_manifest
 from app.schemas import ModelAnswer
 from app.settings import Settings
 from tests.app.conftest import Serve, client_of, service_behind
@@ -32,9 +35,34 @@ async def test_model(serve: Serve) -> None:
         "image_size": {"width": WIDTH, "height": HEIGHT},
         "latent_dim": LATENT_DIM,
         "provider": "CPUExecutionProvider",
+        "precision": "fp32",
         "max_items": 7,
         "metrics": {"psnr": 10.0},
     }
+
+
+async def test_int8_is_served_where_it_is_asked_for(serve: Serve, tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path / "1")
+    other = write_tiny_model(tmp_path / "2", seed=1)
+    latents = {"latents": [[0.5] * LATENT_DIM]}
+    answers = []
+    for half in ("encoder", "decoder"):
+        (folder / f"{half}-int8.onnx").write_bytes((other / f"{half}.onnx").read_bytes())
+    encoder, decoder = (describe_file(folder / f"{half}-int8.onnx") for half in ("encoder", "decoder"))
+    manifest = read_manifest(folder)
+    int8 = Int8Files(encoder, decoder, Int8Loss(pictures=1, psnr=0.0, latents=0.0))
+    write_manifest(folder, replace(manifest, files=replace(manifest.files, int8=int8)))
+    for model, precision in ((folder, "int8"), (other, "fp32"), (folder, "fp32")):
+        async with serve(model_dir=model, precision=precision) as client:
+            assert (await client.get("/model")).json()["precision"] == precision
+            answers.append((await client.post("/decode", json=latents)).content)
+    assert answers[0] == answers[1] != answers[2]
+
+
+async def test_int8_is_refused_where_there_is_none(serve: Serve) -> None:
+    with pytest.raises(ModelFolderError, match="no int8 graphs; set CAR_VAE_PRECISION=fp32"):
+        async with serve(precision="int8"):
+            pass
 
 
 async def test_model_without_a_prior(serve: Serve, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_from_a_folder_to_a_model_that_can_be_served(
     assert manifest.files.prior is not None
     assert manifest.data == {"trained_on": "forty drawings"}
     capsys.readouterr()
-    assert commands.main(["evaluate", str(model), "--data", folder, "--steps", "20"]) == 0
+    assert commands.main(["evaluate", str(model), "--data", folder]) == 0
     measured = json.loads(capsys.readouterr().out)
     assert measured["pictures"] == 40
     assert manifest.metrics == pytest.approx(measured, rel=1e-3)

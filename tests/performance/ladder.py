@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from app import images
 from app.manifest import read_manifest, read_model_file
 from app.negotiation import parse_pictures
+from app.png import encode_png
 from app.schemas import read_latents
 from app.session import Session, SessionSpec, decoder_graph, encoder_graph, open_sessions
 from tests.performance.bench import processes
@@ -156,9 +157,9 @@ def host_steps(folder: Path) -> list[Step]:
     return [
         time_step(JPEG_SMALL, lambda: [read(file) for file in small], len(small)),
         time_step(JPEG_LARGE, lambda: read(large[0])),
-        time_step(PNG, lambda: [images.encode_png(picture) for picture in fitted], len(fitted)),
-        time_step(SHEET, lambda: images.encode_png(sheet)),
-        time_step(GIF, lambda: images.encode_gif([images.gif_frame(picture) for picture in fitted])),
+        time_step(PNG, lambda: [encode_png(picture) for picture in fitted], len(fitted)),
+        time_step(SHEET, lambda: encode_png(sheet)),
+        time_step(GIF, lambda: images.encode_gif(list(fitted))),
         time_step(JSON_OUT, lambda: orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)),
         time_step(JSON_IN, lambda: take(one)),
         time_step(JSON_IN_64, lambda: take(many)),
@@ -254,7 +255,7 @@ def plot(steps: Sequence[Step], measured: Mapping[str, float], path: Path) -> No
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the tables, write ladder.md, ladder.json and ladder.png."""
     parser = argparse.ArgumentParser(prog="python -m tests.performance.ladder", description=__doc__)
-    parser.add_argument("--model-dir", type=Path, default=Path("models/car-vae/1"))
+    parser.add_argument("--model-dir", type=Path, default=Path("models/car-vae/2"))
     parser.add_argument("--results", type=Path, help="results.json of the bench, to stand beside the floor")
     parser.add_argument("--seconds", type=int, default=4, help="of each measurement over HTTP")
     parser.add_argument("--out", type=Path, default=Path("runs/ladder"))

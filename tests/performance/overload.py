@@ -131,7 +131,7 @@ async def overload(service: Running, seconds: float) -> list[str]:
 
 def main() -> None:
     """Overload the service on the model folder that was named, or on the shipped one."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "models/car-vae/1").absolute()
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "models/car-vae/2").absolute()
     with running(folder, log_level="warning") as service:
         for line in asyncio.run(overload(service, 30)):
             print(line)

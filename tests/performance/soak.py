@@ -101,7 +101,7 @@ async def soak(service: Running, latent_dim: int, seconds: float) -> Soak:
 def main() -> None:
     """Soak the service on the model folder that was named, or on the shipped one."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 1200.0
-    folder = Path(sys.argv[2] if len(sys.argv) > 2 else "models/car-vae/1").absolute()
+    folder = Path(sys.argv[2] if len(sys.argv) > 2 else "models/car-vae/2").absolute()
     latent_dim = json.loads((folder / "model.json").read_bytes())["latent_dim"]
     with running(folder, log_level="warning") as service:
         result = asyncio.run(soak(service, latent_dim, seconds))

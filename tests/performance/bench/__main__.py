@@ -218,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.performance.bench", description=__doc__)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # on the way out servers are stopped
     names = [server.name for server in SERVERS]
-    parser.add_argument("--model-dir", type=Path, default=Path("models/car-vae/1"))
+    parser.add_argument("--model-dir", type=Path, default=Path("models/car-vae/2"))
     parser.add_argument("--servers", nargs="+", choices=names, default=names, metavar="NAME", help=f"{names}")
     parser.add_argument("--workloads", nargs="+", metavar="NAME", help="by default all")
     parser.add_argument("--connections", nargs="+", type=int, default=[1, 8, 32, 64])

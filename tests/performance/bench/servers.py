@@ -24,6 +24,10 @@ Payload = Callable[[HTTPMessage, bytes], bytes]
 """(headers, body) of an answer -> what the endpoint answered, without the server's own wrapping."""
 
 
+ONE_THREAD_EACH = {"OPENBLAS_NUM_THREADS": "1"}
+"""As this service sets it for itself: NumPy's products spin in every other thread, at ten times the cost."""
+
+
 @dataclass(frozen=True)
 class Server:
     """A server under test.
@@ -66,6 +70,7 @@ class Server:
         """The environment that it runs in."""
         service = {"CAR_VAE_MODEL_DIR": str(model_dir), "CAR_VAE_PORT": str(port), "CAR_VAE_DEVICE": "cpu"}
         bench = {"BENCH_MODEL_DIR": str(model_dir), "BENCH_PORT": str(port), "PYTHONPATH": str(REPOSITORY)}
+        bench |= ONE_THREAD_EACH
         return {**os.environ, **(service if self.ours else bench), **self.variants[variant]}
 
 
