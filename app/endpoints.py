@@ -12,7 +12,7 @@ from app.problems import from_service_error
 
 class Endpoints:
     """Calls the endpoint of a request, and answers with what it returns or with the error it raises. What is
-    none of them goes on to the router, which takes five times as long."""
+    none of them goes on to the router, which tries one route after the other."""
 
     def __init__(self, app: App, routes: Sequence[Route]) -> None:
         """Take the endpoints of plain paths; `app` gets the rest."""

@@ -26,7 +26,7 @@ MAX_SEED = 2**53 - 1
 NORMAL_STREAM, COMPONENT_STREAM = 0, 1
 
 FLOW_ARRAYS = ("entry", "entry_bias", "hidden", "hidden_bias", "exit", "exit_bias")
-FLOW_STEPS = 8
+FLOW_STEPS = 10
 FLOW_BLOCK = 4
 FLOW_FREQUENCIES = 1.5 * 2.0 ** np.arange(8)
 """Of the sines and cosines of time, in radians over the whole way."""
@@ -74,8 +74,9 @@ def _to_latents(values: Doubles) -> Latents:
 class Flow:
     """A network's velocities, which carry draws of N(0, I) to where whitened latents of pictures lie.
 
-    Flow matching (Lipman et al. 2023): a residual network of position and time, followed by FLOW_STEPS Euler
-    steps from time 0 to 1. It moves the leading K coordinates and leaves the others.
+    Flow matching (Lipman et al. 2023): a residual network of position and time, followed from time 0 to 1 by
+    FLOW_STEPS steps of the second-order Adams-Bashforth method, each as dear as one of Euler's. It moves the
+    leading K coordinates and leaves the others.
     """
 
     def __init__(self, arrays: Mapping[str, ArrayLike]) -> None:
@@ -113,8 +114,12 @@ class Flow:
             # Always products of one size: BLAS adds up in another order for another number of rows.
             block = np.zeros((FLOW_BLOCK, self.dim))
             block[: len(rows)] = rows
-            for step in range(FLOW_STEPS):
-                block += self._velocity(block, step / FLOW_STEPS) / FLOW_STEPS
+            before = self._velocity(block, 0.0)
+            block += before / FLOW_STEPS
+            for step in range(1, FLOW_STEPS):
+                velocity = self._velocity(block, step / FLOW_STEPS)
+                block += (1.5 * velocity - 0.5 * before) / FLOW_STEPS
+                before = velocity
             carried[start : start + FLOW_BLOCK] = block[: len(rows)]
         return carried
 

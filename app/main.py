@@ -1,7 +1,6 @@
 """The app: load, verify, warm up, serve, drain."""
 
 import asyncio
-import gc
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -106,10 +105,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
     service.metrics.serving(vae.manifest.id, vae.provider)
     service.vae, service.pool = vae, pool
     tidying = asyncio.create_task(_tidy(service.metrics))
-    gc.freeze()  # what is here now stays: the collector need not look at it again and again
     with _draining_on_sigterm(service):
         yield {"settings": settings}  # for app.connections
-    gc.unfreeze()
     tidying.cancel()
     service.draining = True
     await vae.drain()

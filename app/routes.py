@@ -59,7 +59,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 QUICK_BYTES = 40_000
-"""Pixels that are encoded as PNG on the event loop, at about 3 ns a byte."""
+"""Pixels that are encoded as PNG on the event loop, at 3 to 4 ns a byte."""
 
 SEEDED_CACHE_SECONDS = 3600
 """How long GET /sample with a seed may be kept: it changes only when another model is served."""
