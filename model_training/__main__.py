@@ -129,7 +129,7 @@ def evaluate(options: argparse.Namespace) -> int:
     codec = open_codec(options.model)
     size = codec.width, codec.height
     pixels = data.load(options.data, *size, CACHE).pixels
-    figures = measure(codec, pixels)
+    figures: dict[str, object] = {**measure(codec, pixels)}
     if options.train_data is not None:
         from app.latents import read_prior
         from model_training.compression import training_statistics
@@ -144,9 +144,7 @@ def evaluate(options: argparse.Namespace) -> int:
         figures |= evaluate_samples(codec, prior, pixels, training, network)
         statistics = training_statistics(codec, training)
         points = rate_distortion(codec, statistics, pixels, STEPS)
-        compression = [dataclasses.asdict(point) for point in points]
-        print(json.dumps({**figures, "compression": compression}, indent=2))
-        return 0
+        figures["compression"] = [dataclasses.asdict(point) for point in points]
     print(json.dumps(figures, indent=2))
     return 0
 
