@@ -25,8 +25,8 @@ MAX_SEED = 2**53 - 1
 
 NORMAL_STREAM, COMPONENT_STREAM = 0, 1
 
-FLOW_ARRAYS = ("entry", "entry_bias", "hidden", "hidden_bias", "exit", "exit_bias")
-FLOW_STEPS = 10
+FLOW_LAYERS = ("entry", "entry_bias", "hidden", "hidden_bias", "exit", "exit_bias")
+MAX_FLOW_STEPS = 64
 FLOW_BLOCK = 4
 FLOW_FREQUENCIES = 1.5 * 2.0 ** np.arange(8)
 """Of the sines and cosines of time, in radians over the whole way."""
@@ -75,8 +75,8 @@ class Flow:
     """A network's velocities, which carry draws of N(0, I) to where whitened latents of pictures lie.
 
     Flow matching (Lipman et al. 2023): a residual network of position and time, followed from time 0 to 1 by
-    FLOW_STEPS steps of the second-order Adams-Bashforth method, each as dear as one of Euler's. It moves the
-    leading K coordinates and leaves the others.
+    steps of the second-order Adams-Bashforth method, each as dear as one of Euler's. It moves the leading K
+    coordinates and leaves the others.
     """
 
     def __init__(self, arrays: Mapping[str, ArrayLike]) -> None:
@@ -84,12 +84,16 @@ class Flow:
 
         Args:
             arrays: entry (H, K + 1 + 2F) and entry_bias (H,), of position, time and F sines and cosines of
-                time; hidden (D, H, H) and hidden_bias (D, H); exit (K, H) and exit_bias (K,).
+                time; hidden (D, H, H) and hidden_bias (D, H); exit (K, H) and exit_bias (K,); steps, how many
+                the network was made for.
 
         Raises:
             ValueError: the arrays do not describe such a network.
         """
-        layers = [np.array(arrays[name], dtype=np.float64) for name in FLOW_ARRAYS]
+        layers = [np.array(arrays[name], dtype=np.float64) for name in FLOW_LAYERS]
+        self.steps = int(np.asarray(arrays["steps"]))
+        if not 1 <= self.steps <= MAX_FLOW_STEPS:
+            raise ValueError(f"a flow takes 1 to {MAX_FLOW_STEPS} steps, not {self.steps}")
         entry, entry_bias, hidden, hidden_bias, leave, leave_bias = layers
         if leave.ndim != 2 or hidden.ndim != 3:
             raise ValueError("the layers of the flow are not matrices")
@@ -115,10 +119,10 @@ class Flow:
             block = np.zeros((FLOW_BLOCK, self.dim))
             block[: len(rows)] = rows
             before = self._velocity(block, 0.0)
-            block += before / FLOW_STEPS
-            for step in range(1, FLOW_STEPS):
-                velocity = self._velocity(block, step / FLOW_STEPS)
-                block += (1.5 * velocity - 0.5 * before) / FLOW_STEPS
+            block += before / self.steps
+            for step in range(1, self.steps):
+                velocity = self._velocity(block, step / self.steps)
+                block += (1.5 * velocity - 0.5 * before) / self.steps
                 before = velocity
             carried[start : start + FLOW_BLOCK] = block[: len(rows)]
         return carried
@@ -251,7 +255,7 @@ def read_prior(content: bytes, latent_dim: int) -> Prior:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             flow = None
             if "flow_entry" in arrays:
-                flow = Flow({name: arrays[f"flow_{name}"] for name in FLOW_ARRAYS})
+                flow = Flow({name: arrays[f"flow_{name}"] for name in (*FLOW_LAYERS, "steps")})
             prior = Prior(arrays["weights"], arrays["means"], arrays["cholesky"], flow)
     except Exception as error:  # a damaged archive raises almost anything
         raise ModelFolderError(f"the prior cannot be used ({error}); export the model again") from error

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from app.images import Pixels
 from model_training import data
+from model_training.codec import Codec
 
 CACHE = Path.home() / ".cache" / "car-vae"
 COMPRESSOR = "compressor.npz"
@@ -69,6 +71,7 @@ def train(options: argparse.Namespace) -> int:
 def fit_prior(options: argparse.Namespace) -> int:
     """Fit the density that samples are drawn from."""
     from model_training import prior
+    from model_training.flow import fit_flow
     from model_training.torch_codec import TorchCodec
 
     codec = TorchCodec(options.run_folder)
@@ -77,8 +80,22 @@ def fit_prior(options: argparse.Namespace) -> int:
     held_out = prior.posteriors(codec, validation.pixels, 0, seed=1)
     unchanged = prior.Posteriors(*(part[: 2 * len(pictures)] for part in encoded))
     gaussian = prior.fit_gaussian(unchanged)
-    flow = prior.fit_flow(encoded, held_out, gaussian, options.steps)
+    known, unknown = (prior.flow_targets(part, gaussian) for part in (encoded, held_out))
+    flow = fit_flow(known, unknown, options.steps)
     prior.save(gaussian, flow, options.run_folder / prior.PRIOR)
+    return 0
+
+
+def sharpen(options: argparse.Namespace) -> int:
+    """Train a run's decoder on against a discriminator; the latents stay as they are."""
+    from model_training.adversarial import sharpen as run
+    from model_training.config import Recipe
+
+    recipe = Recipe.load(options.recipe)
+    size = recipe.model.width, recipe.model.height
+    pictures, validation = data.load_split(options.data, options.val, *size, CACHE)
+    pixels = pictures.pixels, validation.pixels
+    print(json.dumps(run(options.run_folder, options.out, recipe, *pixels, resume=options.resume), indent=2))
     return 0
 
 
@@ -93,6 +110,10 @@ def export(options: argparse.Namespace) -> int:
         raise ValueError(f"--out is models/NAME/VERSION with a whole number for the version, not {target}")
     codec = TorchCodec(options.run_folder)
     pixels = data.load(options.data, codec.width, codec.height, CACHE).pixels
+    figures = measure(codec, pixels)
+    if options.train_data is not None:
+        training = data.load(options.train_data, codec.width, codec.height, CACHE).pixels
+        figures |= _sample_figures(options.run_folder, codec, pixels, training, options.features)
     manifest = run(
         options.run_folder,
         target,
@@ -100,7 +121,7 @@ def export(options: argparse.Namespace) -> int:
         version=int(target.name),
         pictures=pixels,
         data={"trained_on": options.trained_on},
-        metrics=measure(codec, pixels),
+        metrics=figures,
     )
     print(json.dumps({"parity": vars(manifest.parity), "metrics": manifest.metrics}, indent=2))
     return 0
@@ -131,22 +152,29 @@ def evaluate(options: argparse.Namespace) -> int:
     pixels = data.load(options.data, *size, CACHE).pixels
     figures: dict[str, object] = {**measure(codec, pixels)}
     if options.train_data is not None:
-        from app.latents import read_prior
         from model_training.compression import training_statistics
-        from model_training.evaluate import evaluate_samples
-        from model_training.features import FeatureNetwork
         from model_training.rate_distortion import STEPS, rate_distortion
 
-        fitted = options.model / "prior.npz"
-        prior = read_prior(fitted.read_bytes(), codec.latent_dim) if fitted.is_file() else None
         training = data.load(options.train_data, *size, CACHE).pixels
-        network = FeatureNetwork(options.features)
-        figures |= evaluate_samples(codec, prior, pixels, training, network)
+        figures |= _sample_figures(options.model, codec, pixels, training, options.features)
         statistics = training_statistics(codec, training)
         points = rate_distortion(codec, statistics, pixels, STEPS)
         figures["compression"] = [dataclasses.asdict(point) for point in points]
     print(json.dumps(figures, indent=2))
     return 0
+
+
+def _sample_figures(
+    folder: Path, codec: Codec, pixels: Pixels, training: Pixels, features: Path
+) -> dict[str, float]:
+    """What samples of a run or of a model folder are worth."""
+    from app.latents import read_prior
+    from model_training.evaluate import evaluate_samples
+    from model_training.features import FeatureNetwork
+
+    fitted = folder / "prior.npz"
+    prior = read_prior(fitted.read_bytes(), codec.latent_dim) if fitted.is_file() else None
+    return evaluate_samples(codec, prior, pixels, training, FeatureNetwork(features))
 
 
 def fit_compressor(options: argparse.Namespace) -> int:
@@ -256,9 +284,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--data", required=True, help=f"the training pictures: {pictures}")
     command.add_argument("--val", help="pictures to choose by; without it a tenth of --data is held out")
     command.add_argument(
-        "--steps", type=int, default=10_000, help="of the flow's training; default: %(default)s"
+        "--steps", type=int, default=5_000, help="of the flow's training; default: %(default)s"
     )
     command.set_defaults(run=fit_prior)
+
+    command = commands.add_parser("sharpen", help=sharpen.__doc__)
+    command.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a run with a prior.npz")
+    command.add_argument("--recipe", default="best", help="what it was trained by; default: %(default)s")
+    command.add_argument("--data", required=True, help=f"the pictures to look like: {pictures}")
+    command.add_argument("--val", help="pictures to validate on; without it a tenth of --data is held out")
+    command.add_argument("--out", required=True, type=Path, help="folder of the sharpened run")
+    command.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    command.set_defaults(run=sharpen)
 
     command = commands.add_parser("export", help=export.__doc__)
     command.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training run")
@@ -268,6 +305,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--trained-on", default="unknown", help="the training data and its terms, for the manifest"
+    )
+    command.add_argument("--train-data", help="pictures it was trained on: measure the samples by them too")
+    command.add_argument(
+        "--features", default=FEATURES, type=Path, help="what fit-features wrote; default: %(default)s"
     )
     command.set_defaults(run=export)
 

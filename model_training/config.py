@@ -109,6 +109,36 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class SharpeningConfig:
+    """The second stage, in which the decoder goes on against a discriminator.
+
+    Attributes:
+        steps: of both networks; in each, batch_size pictures are reconstructed and as many latents are drawn
+            from the prior.
+        learning_rate: of the decoder, falling along half a cosine; the discriminator's stays, at its double.
+        weight: how strongly the decoder follows the discriminator, as a part of how strongly it follows the
+            pictures.
+        channels: of the discriminator's four stages.
+        share: the result lies this far from the weights before to the moving average of those after; between
+            them sharpness goes further than what it costs.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    weight: float
+    channels: tuple[int, int, int, int]
+    share: float
+
+    def __post_init__(self) -> None:
+        sizes = (self.batch_size, *self.channels)
+        if self.steps < 1 or min(sizes) < 1 or len(self.channels) != 4 or self.learning_rate <= 0:
+            raise ValueError("sharpening: steps, batch_size, learning_rate, four channels must be positive")
+        if self.weight < 0 or not 0 < self.share <= 1:
+            raise ValueError("sharpening: weight >= 0 and 0 < share <= 1 are needed")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that, with the data, decides the weights."""
 
@@ -116,6 +146,7 @@ class Recipe:
     seed: int
     model: ModelConfig
     training: TrainingConfig
+    sharpening: SharpeningConfig | None = None
 
     @classmethod
     def load(cls, name_or_path: str) -> Self:
@@ -146,11 +177,15 @@ class Recipe:
             raise ValueError(f"model: architecture is one of {', '.join(ARCHITECTURES)}")
         if "channels" in model:
             model["channels"] = tuple(model["channels"])
+        sharpening = dict(values["sharpening"]) if values.get("sharpening") else None
+        if sharpening is not None and "channels" in sharpening:
+            sharpening["channels"] = tuple(sharpening["channels"])
         return cls(
             **{
                 **values,
                 "model": ARCHITECTURES[kind](**model),
                 "training": TrainingConfig(**values["training"]),
+                "sharpening": None if sharpening is None else SharpeningConfig(**sharpening),
             }
         )
 

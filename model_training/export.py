@@ -33,6 +33,7 @@ from app.manifest import (
 )
 from app.quality import psnr
 from model_training.codec import BATCH, Floats
+from model_training.joined import split_joined_convolutions
 from model_training.model import VAE, parameter_count
 from model_training.prior import PRIOR
 from model_training.quantise import quantise
@@ -104,7 +105,9 @@ def export(
             DecoderGraph(model), torch.zeros(2, codec.latent_dim), ["latents"], ["pictures"]
         )
         save_graph(store_as_half(encoder), folder / "encoder.onnx")
-        save_graph(store_as_half(decoder), folder / "decoder.onnx")
+        split = copy.deepcopy(decoder)
+        split_joined_convolutions(split)
+        save_graph(store_as_half(split), folder / "decoder.onnx")
         served = _OnnxGraphs(folder / "encoder.onnx", folder / "decoder.onnx")
         parity = check(_TorchGraphs(model), served, pictures)
         int8 = _write_int8(folder, encoder, decoder, served, pictures)

@@ -249,7 +249,8 @@ def make_flow(dim: int = 2, width: int = 6, scale: float = 0.3) -> dict[str, np.
         "exit": (dim, width),
         "exit_bias": (dim,),
     }
-    return {name: random.standard_normal(shape) * scale for name, shape in shapes.items()}
+    layers = {name: random.standard_normal(shape) * scale for name, shape in shapes.items()}
+    return {**layers, "steps": np.array(5)}
 
 
 def flowing_prior(dim: int = 3) -> Prior:
@@ -288,6 +289,8 @@ def test_a_flow_without_velocity_is_the_gaussian() -> None:
         {"exit": np.zeros(2)},
         {"exit_bias": np.array([0.0, np.nan])},
         {"hidden_bias": np.zeros((3, 6))},
+        {"steps": np.array(0)},
+        {"steps": np.array(np.nan)},
     ],
 )
 def test_an_impossible_flow_is_refused(change: dict[str, Any]) -> None:

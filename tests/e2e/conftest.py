@@ -75,7 +75,7 @@ def trained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "--device",
             "cpu",
         ],
-        ["fit-prior", run, "--data", "synthetic", "--steps", "500"],
+        ["fit-prior", run, "--data", "synthetic", "--steps", "20"],
         ["export", run, "--out", str(model), "--trained-on", "drawn cars"],
     ):
         assert commands.main(command) == 0

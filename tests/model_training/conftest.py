@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from app.images import Pixels
+from model_training import flow
 from model_training.config import ConvolutionalConfig, PrincipalConfig, Recipe, TrainingConfig
 from model_training.distributed import World
 from model_training.synthetic import draw_cars
@@ -29,6 +30,14 @@ PRINCIPAL = Recipe(
     PrincipalConfig(width=24, height=16, latent_dim=6, hidden=16, features=4, channels=(8, 12)),
     TrainingConfig(2, 64, 2e-3, schedule="cosine", linear_rate=0.1, average=0.9, augment=True),
 )
+
+
+@pytest.fixture
+def small_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of the prior that are soon fitted."""
+    sizes = {"TEACHER_WIDTH": 64, "TEACHER_BLOCKS": 2, "WEAK_WIDTH": 32, "WIDTH": 64, "PAIRS": 4096}
+    for name, size in sizes.items():
+        monkeypatch.setattr(flow, name, size)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The commands in the order a user gives them, and what they say when something is wrong."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -13,7 +14,10 @@ from app.images import Pixels
 from app.manifest import read_manifest
 from app.quality import psnr
 from model_training import __main__ as commands
+from model_training import contrastive
 from model_training.codec import open_codec
+
+pytestmark = pytest.mark.usefixtures("small_flow")
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +50,25 @@ def test_from_a_folder_to_a_model_that_can_be_served(
     measured = json.loads(capsys.readouterr().out)
     assert measured["pictures"] == 40
     assert manifest.metrics == pytest.approx(measured, rel=1e-3)
+
+
+def test_samples_are_measured_alike_for_the_manifest_and_by_command(
+    folder: str, run_folder: Path, cars: Pixels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = contrastive.FeatureRecipe.load(contrastive.DEFAULT_RECIPE)
+    changes = {"width": 24, "height": 16, "channels": (8, 8), "features": 6, "epochs": 1, "batch_size": 32}
+    recipe = dataclasses.replace(recipe, **changes)  # type: ignore[arg-type]
+    contrastive.export(contrastive.fit(recipe, cars), recipe, tmp_path / "features.onnx")
+    told = ["--train-data", folder, "--features", str(tmp_path / "features.onnx"), "--data", folder]
+    assert commands.main(["fit-prior", str(run_folder), "--data", folder, "--steps", "20"]) == 0
+    model = tmp_path / "cars" / "2"
+    assert commands.main(["export", str(run_folder), "--out", str(model), *told]) == 0
+    capsys.readouterr()
+    assert commands.main(["evaluate", str(model), *told]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    metrics = read_manifest(model).metrics
+    assert {"frechet_fitted_samples", "recall_standard_samples"} <= metrics.keys()
+    assert metrics == pytest.approx({name: measured[name] for name in metrics}, rel=0.05, abs=0.05)
 
 
 @pytest.mark.parametrize("originals", [True, False])

@@ -4,14 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from app.latents import FLOW_STEPS, Flow, Prior, read_prior
+from app.latents import Flow, Prior, read_prior
 from model_training import prior
 from model_training.codec import Floats
+from model_training.flow import Velocity, fit_flow
 from model_training.prior import Posteriors
 from tests.model_training.test_evaluate import Mirror
 
 RANDOM = np.random.default_rng(0)
 MIXING = np.array([[1.0, 0, 0], [0.8, 0.6, 0], [-0.5, 0.2, 0.3]])
+
+
+pytestmark = pytest.mark.usefixtures("small_flow")
 
 
 def certain(latents: np.ndarray) -> Posteriors:
@@ -22,7 +26,8 @@ def certain(latents: np.ndarray) -> Posteriors:
 def fitted(latents: np.ndarray, path: Path, steps: int) -> Prior:
     encoded = certain(latents)
     gaussian = prior.fit_gaussian(encoded)
-    prior.save(gaussian, prior.fit_flow(encoded, encoded, gaussian, steps), path)
+    targets = prior.flow_targets(encoded, gaussian)
+    prior.save(gaussian, fit_flow(targets, targets, steps), path)
     return read_prior(path.read_bytes(), latents.shape[1])
 
 
@@ -48,17 +53,17 @@ def test_a_flow_finds_what_no_gaussian_can_be(tmp_path: Path) -> None:
 
 def test_the_flow_that_is_served_is_the_one_that_was_trained() -> None:
     torch.manual_seed(0)
-    network = prior.Velocity(5)
+    network = Velocity(5, 32, 2)
     torch.nn.init.normal_(network.exit.weight, std=0.1)
     points = RANDOM.standard_normal((7, 5))
     with torch.no_grad():
         expected = torch.from_numpy(points).float()
         before = network(expected, torch.zeros(7, 1))
-        for step in range(FLOW_STEPS):
-            velocity = network(expected, torch.full((7, 1), step / FLOW_STEPS))
-            expected = expected + (1.5 * velocity - 0.5 * before) / FLOW_STEPS
+        for step in range(5):
+            velocity = network(expected, torch.full((7, 1), step / 5))
+            expected = expected + (1.5 * velocity - 0.5 * before) / 5
             before = velocity
-    carried = Flow(network.arrays()).carry(points)
+    carried = Flow({**network.arrays(), "steps": 5}).carry(points)
     assert np.abs(carried - points).max() > 0.01
     np.testing.assert_allclose(carried, expected.numpy(), atol=1e-5)
 

@@ -1,6 +1,7 @@
 """The work that peers share."""
 
 import importlib
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from app.images import fit
 from tests.performance.bench.inputs import Reference, jpegs, multipart, pixels_near
 from tests.tiny_model import write_tiny_model
 
@@ -32,6 +35,14 @@ def work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 def test_files_come_out_of_a_form_as_they_went_in(work: ModuleType) -> None:
     files = [b"one", b"two\r\n\r\n--", b"\r\n\xff\xd8three"]
     assert work.files_in(multipart(files)) == files
+
+
+@pytest.mark.parametrize("size", [(256, 256), (300, 120), (24, 16), (1200, 801)])
+def test_pillows_fit_is_the_same_as_this_services(work: ModuleType, size: tuple[int, int]) -> None:
+    (file,) = jpegs(1, *size, seed=3)
+    image = Image.open(io.BytesIO(file))
+    difference = work.pillow_fit(image).astype(int) - fit(image, work.WIDTH, work.HEIGHT)
+    assert np.abs(difference).mean() < 1
 
 
 def test_a_batch_answers_each_request_with_its_own_rows(work: ModuleType, folder: Path) -> None:

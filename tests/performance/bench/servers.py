@@ -33,12 +33,11 @@ class Server:
     """A server under test.
 
     Attributes:
-        name: also the folder of its virtual environment.
         title: as it stands in the report.
         command: starts it.
         variants: settings to try, by name; environment variables. The best is kept.
-        module: its file in `peers`, with the requirements beside it; None for this service, which runs in the
-            environment of the harness.
+        module: its file in `peers`, with the requirements beside it, and the folder of its virtual
+            environment; None for this service, which runs in the environment of the harness.
         ready: paths that all answer 200 once requests are answered.
         routes: paths, where they differ from this service's.
         headers: sent with every request.
@@ -109,6 +108,8 @@ def _grid(workers: tuple[int, ...], batches: tuple[int, ...], waits: tuple[int, 
     }
 
 
+MOSEC = _grid(workers=(1, 2), batches=(16,), waits=(1, 5))
+
 ENDPOINTS = ("encode", "decode", "reconstruct")
 
 RAY = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -117,19 +118,25 @@ PATIENCE_SECONDS = 60
 """No server refuses what a closed loop asks of it: refusals would be quick, and no comparison."""
 PATIENT = {"CAR_VAE_QUEUE_ROWS": "8192", "CAR_VAE_QUEUE_TIMEOUT": str(PATIENCE_SECONDS)}
 
-OURS = Server(
-    name="car-vae",
-    title="this service",
-    command=lambda python, _: [str(python), "-m", "app"],
-    variants={
+
+def _service(precision: str) -> dict[str, Settings]:
+    return {
         f"{workers} workers, {threads} threads, {pictures} for pictures": {
             "CAR_VAE_WORKERS": str(workers),
             "CAR_VAE_THREADS": str(threads),
             "CAR_VAE_PICTURE_THREADS": str(pictures),
+            "CAR_VAE_PRECISION": precision,
             **PATIENT,
         }
         for workers, threads, pictures in ((2, 1, 1), (2, 1, 2), (1, 1, 2), (1, 2, 2))
-    },
+    }
+
+
+OURS = Server(
+    name="car-vae",
+    title="this service",
+    command=lambda python, _: [str(python), "-m", "app"],
+    variants=_service("fp32"),
     ready=("/health/ready",),
 )
 
@@ -180,7 +187,15 @@ SERVERS = (
         title="mosec",
         command=_mosec,
         module="mosec_server",
-        variants=_grid(workers=(1, 2), batches=(16,), waits=(1, 5)),
+        variants=MOSEC,
+        ready=("/",),
+    ),
+    Server(
+        name="mosec-own-fit",
+        title="mosec with this service's picture code",
+        command=_mosec,
+        module="mosec_server",
+        variants={name: {**settings, "BENCH_FIT": "car-vae"} for name, settings in MOSEC.items()},
         ready=("/",),
     ),
     Server(
@@ -226,7 +241,7 @@ def interpreter(server: Server, cache: Path) -> Path:
     if server.module is None:
         return Path(sys.executable)
     requirements = Path(__file__).parent / "peers" / f"{server.module}.txt"
-    folder = cache / server.name
+    folder = cache / server.module
     stamp = folder / "requirements.sha256"
     digest = hashlib.sha256(requirements.read_bytes()).hexdigest()
     python = folder / "bin" / "python"

@@ -1,4 +1,4 @@
-"""The work that all servers here do in the same way: Pillow, this service's own fit, ONNX Runtime, JSON, PNG.
+"""The work that all servers here do in the same way: Pillow, ONNX Runtime, JSON, PNG.
 
 Only what stands in each server's requirements may be imported here, and `app.images`, which needs no more.
 """
@@ -15,9 +15,9 @@ import numpy as np
 import onnxruntime
 import orjson
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
-from app.images import Pixels, fit, grid
+from app.images import BORDER_BLUR, Pixels, fit, grid
 
 Floats = NDArray[np.float32]
 
@@ -27,6 +27,8 @@ WORKERS = int(os.environ.get("BENCH_WORKERS", "1"))
 THREADS = int(os.environ.get("BENCH_THREADS", "1"))
 BATCH = int(os.environ.get("BENCH_BATCH", "16"))
 WAIT_MS = int(os.environ.get("BENCH_WAIT_MS", "0"))
+OWN_FIT = os.environ.get("BENCH_FIT") == "car-vae"
+"""Whether pictures are fitted by this service's code instead of Pillow's."""
 
 _SIZE = json.loads((MODEL_DIR / "model.json").read_text())["image_size"]
 WIDTH, HEIGHT = int(_SIZE["width"]), int(_SIZE["height"])
@@ -69,7 +71,24 @@ def fitted(files: Sequence[bytes]) -> Pixels:
 
 def fitted_image(image: Image.Image) -> Pixels:
     """An opened picture -> (H, W, 3) uint8."""
-    return np.asarray(fit(image.convert("RGB"), WIDTH, HEIGHT))
+    image = image.convert("RGB")
+    return fit(image, WIDTH, HEIGHT) if OWN_FIT else pillow_fit(image)
+
+
+def pillow_fit(image: Image.Image) -> Pixels:
+    """What `app.images.fit` does, by Pillow's own operations: scaled inside the model's size, the rest filled
+    with the replicated edges, blurred."""
+    scale = min(WIDTH / image.width, HEIGHT / image.height)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    if size == (WIDTH, HEIGHT):
+        return np.asarray(image)
+    left, top = (WIDTH - image.width) // 2, (HEIGHT - image.height) // 2
+    margins = ((top, HEIGHT - image.height - top), (left, WIDTH - image.width - left), (0, 0))
+    canvas = Image.fromarray(np.pad(np.asarray(image), margins, mode="edge"))
+    canvas = canvas.filter(ImageFilter.GaussianBlur(BORDER_BLUR))
+    canvas.paste(image, (left, top))
+    return np.asarray(canvas)
 
 
 def png(pictures: Pixels) -> bytes:

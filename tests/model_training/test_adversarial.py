@@ -1,0 +1,155 @@
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.images import Pixels
+from app.latents import read_prior
+from model_training import adversarial, checkpoint
+from model_training.adversarial import Discriminator, sharpen
+from model_training.config import Recipe, SharpeningConfig
+from model_training.prior import Gaussian, save
+from model_training.torch_codec import TorchCodec
+from model_training.train import train
+from tests.model_training.conftest import ONE_PROCESS, PRINCIPAL
+
+SHARPENING = SharpeningConfig(12, 32, 1e-3, 0.3, (4, 4, 8, 8), 0.8)
+RECIPE = dataclasses.replace(PRINCIPAL, sharpening=SHARPENING)
+
+
+@pytest.fixture(scope="module")
+def finished(cars: Pixels, other_cars: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("principal") / "run"
+    train(PRINCIPAL.with_epochs(5), cars, other_cars, out, ONE_PROCESS)
+    save(Gaussian(np.zeros(6), np.eye(6)), {}, out / "prior.npz")
+    return out
+
+
+@pytest.fixture
+def principal_run(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "principal"))
+
+
+@pytest.fixture(autouse=True)
+def short_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adversarial, "WARM_UP_STEPS", 2)
+    monkeypatch.setattr(adversarial, "CHECKPOINT_SECONDS", 0.0)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    model: dict[str, torch.Tensor] = checkpoint.load(run / "best.pt")["model"]
+    return model
+
+
+def test_only_what_corrects_the_decoder_changes(
+    principal_run: Path, cars: Pixels, other_cars: Pixels, tmp_path: Path
+) -> None:
+    figures = sharpen(principal_run, tmp_path / "out", RECIPE, cars, other_cars)
+    before, after = weights(principal_run), weights(tmp_path / "out")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(name.startswith("decoder.") and ".linear." not in name for name in changed)
+    assert not [name for name in changed if "running" in name]
+    assert figures["psnr"] > 10
+    codecs = TorchCodec(principal_run), TorchCodec(tmp_path / "out")
+    same, mean = (codec.encode(other_cars)[0] for codec in codecs)
+    np.testing.assert_array_equal(mean, same)
+    assert codecs[1].recipe.sharpening == RECIPE.sharpening
+    prior = (tmp_path / "out" / "prior.npz").read_bytes()
+    assert prior == (principal_run / "prior.npz").read_bytes()
+    assert read_prior(prior, 6).draw(1, 0).shape == (1, 6)
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_does(
+    principal_run: Path, cars: Pixels, other_cars: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sharpen(principal_run, tmp_path / "whole", RECIPE, cars, other_cars)
+    steps = []
+    advance = adversarial.Sharpening.advance
+
+    def breaking(
+        training: adversarial.Sharpening, pictures: torch.Tensor, draws: torch.Tensor, bf16: bool
+    ) -> torch.Tensor:
+        steps.append(training.step)
+        if len(steps) == 8:
+            raise KeyboardInterrupt
+        return advance(training, pictures, draws, bf16)
+
+    monkeypatch.setattr(adversarial.Sharpening, "advance", breaking)
+    with pytest.raises(KeyboardInterrupt):
+        sharpen(principal_run, tmp_path / "broken", RECIPE, cars, other_cars)
+    sharpen(principal_run, tmp_path / "broken", RECIPE, cars, other_cars, resume=True)
+    assert steps[8] == 7
+    expected, found = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0)
+
+
+def test_the_result_lies_between_the_weights_before_and_after(
+    principal_run: Path, cars: Pixels, other_cars: Pixels, tmp_path: Path
+) -> None:
+    found = []
+    for share in (0.5, 1.0):
+        recipe = dataclasses.replace(RECIPE, sharpening=dataclasses.replace(SHARPENING, share=share))
+        sharpen(principal_run, tmp_path / str(share), recipe, cars, other_cars)
+        found.append(weights(tmp_path / str(share)))
+    before = weights(principal_run)
+    for name, half in found[0].items():
+        if half.is_floating_point():
+            torch.testing.assert_close(half, (before[name] + found[1][name]) / 2)
+
+
+def test_the_decoder_follows_the_pictures_and_the_discriminator(cars: Pixels, principal_run: Path) -> None:
+    def moved(weight: float) -> torch.Tensor:
+        config = dataclasses.replace(SHARPENING, weight=weight)
+        model = TorchCodec(principal_run).model
+        training = adversarial.Sharpening(RECIPE, config, model)
+        pictures = torch.from_numpy(cars[:32]).permute(0, 3, 1, 2).float() / 255
+        draws = torch.zeros(32, 6)
+        for _ in range(4):
+            figures = training.advance(pictures, draws, bf16=False)
+        assert figures.shape == (4,)
+        return torch.cat([p.detach().flatten() for p in model.decoder.parameters()])
+
+    assert not torch.equal(moved(0.0), moved(1.0))
+    assert torch.equal(moved(1.0), moved(1.0))
+
+
+def test_the_discriminator_tells_sameness() -> None:
+    torch.manual_seed(0)
+    critic = Discriminator(32, 16, (4, 4, 8, 8)).eval()
+    patches, whole = critic(torch.rand(5, 3, 16, 32))
+    assert patches.shape == (5, 1, 2, 4)
+    assert whole.shape == (5, 1)
+    same = torch.rand(1, 3, 16, 32)
+    _, among_same = critic(same.expand(5, -1, -1, -1))
+    _, among_others = critic(torch.cat([same, torch.rand(4, 3, 16, 32)]))
+    assert not torch.allclose(among_same[0], among_others[0], atol=1e-5)
+
+
+def test_what_cannot_be_sharpened_is_refused(
+    principal_run: Path, run_folder: Path, cars: Pixels, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match=r"has no \[sharpening\]"):
+        sharpen(principal_run, out, PRINCIPAL, cars, cars)
+    with pytest.raises(ValueError, match=r"has no \[sharpening\]"):
+        sharpen(run_folder, out, RECIPE, cars, cars)
+    convolutional = dataclasses.replace(RECIPE, model=TorchCodec(run_folder).recipe.model)
+    with pytest.raises(ValueError, match="Gaussian"):
+        sharpen(run_folder, out, convolutional, cars, cars)
+    (principal_run / "prior.npz").unlink()
+    with pytest.raises(ValueError, match="fit-prior comes first"):
+        sharpen(principal_run, out, RECIPE, cars, cars)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"steps": 0}, {"share": 0.0}, {"weight": -1.0}, {"channels": (1, 2, 3)}, {"learning_rate": 0.0}],
+)
+def test_impossible_settings_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="sharpening"):
+        Recipe.from_dict({**RECIPE.to_dict(), "sharpening": {**dataclasses.asdict(SHARPENING), **change}})
