@@ -18,6 +18,7 @@ from app import logs
 from app.errors import StartupError
 from app.manifest import read_manifest
 from app.settings import Settings
+from app.sockets import SharedAddress
 
 WORKER_PATIENCE = 10
 """Seconds after which a worker that does not answer its supervisor is replaced; uvicorn's own five are too
@@ -52,7 +53,7 @@ def _serve(config: uvicorn.Config) -> int:
     if config.workers == 1:
         uvicorn.Server(config).run()
         return 0
-    supervisor = Multiprocess(config, [config.bind_socket()])
+    supervisor = Multiprocess(config, [SharedAddress.take_over(config.bind_socket())])
     try:
         shared = tempfile.TemporaryDirectory(prefix="car-vae-metrics-")
     except OSError:

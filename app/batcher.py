@@ -9,7 +9,8 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,6 +21,9 @@ from app.errors import InferenceFailed, NotReady, QueueFull, QueueTimeout, Servi
 from app.stages import Stages
 
 Array = NDArray[Any]
+
+GATHERING_SECONDS = 0.01
+"""How long rows wait at most for others that are expected any moment."""
 
 SMOOTHING = 0.2
 """Weight of the newest batch in the running mean of seconds per row."""
@@ -125,6 +129,7 @@ class Batcher:
         self._condition = threading.Condition(threading.Lock())
         self._waiting: deque[_Request] = deque()
         self._queued_rows = 0
+        self._expected_rows = 0
         self._running: list[_Part] = []
         self._run_started = 0.0
         self._seconds_per_row = 0.0
@@ -200,6 +205,16 @@ class Batcher:
             stages.add("queue", request.started - request.submitted)
             stages.add("inference", request.ended - request.started)
         return results
+
+    @contextmanager
+    def expecting(self, rows: int) -> Iterator[None]:
+        """Tell that so many rows are being made, and will be submitted when this ends, if nothing goes wrong:
+        rows that are here wait for them a little, as a larger batch costs less per row."""
+        self._expected_rows += rows
+        try:
+            yield
+        finally:
+            self._expected_rows -= rows
 
     async def drain(self) -> None:
         """Refuse new requests, finish the accepted ones and stop the worker; returns early if a run hangs."""
@@ -312,7 +327,7 @@ class Batcher:
         batch: list[_Part] = []
         room = self._max_batch_rows
         with self._condition:
-            while not self._waiting:
+            while not self._gathered():
                 if self._closing:
                     return batch
                 self._condition.wait()
@@ -332,6 +347,17 @@ class Batcher:
             self._run_started = now
             self._running = batch
         return batch
+
+    def _gathered(self) -> bool:
+        """Whether there are rows to run, with the lock held. Where more are expected it waits for them until
+        the batch is full, at most for GATHERING_SECONDS; rows may also be gone by then."""
+        until = time.monotonic() + GATHERING_SECONDS
+        while 0 < self._queued_rows < self._max_batch_rows and self._expected_rows and not self._closing:
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            self._condition.wait(left)
+        return bool(self._waiting)
 
     def _run(self, batch: list[_Part]) -> None:
         """Run one batch and send its results, or its failure, to the event loop in one call."""

@@ -250,7 +250,8 @@ async def _fitted(call: Call, files: list[bytes]) -> Pictures:
         images.read_picture, width=size.width, height=size.height, max_pixels=call.settings.max_pixels
     )
     try:
-        pictures = await call.in_pool("decode", read, files)
+        with call.vae.expecting(len(files)):
+            pictures = await call.in_pool("decode", read, files)
     except ItemError as failure:
         place = f"image {failure.index + 1} of {len(files)}"
         if isinstance(failure.error, PictureError):

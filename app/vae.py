@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -134,6 +135,10 @@ class Vae:
         _check(pictures, np.uint8, self._picture_shape)
         mean, log_variance = await self._encoder.submit(pictures, stages)
         return Posterior(mean, np.exp(0.5 * log_variance))
+
+    def expecting(self, pictures: int) -> AbstractContextManager[None]:
+        """To be held while so many pictures are made ready for `encode`: see Batcher.expecting."""
+        return self._encoder.expecting(pictures)
 
     async def decode(self, latents: Latents, stages: Stages | None = None) -> Pixels:
         """Decode (N, L) float32 latents to (N, H, W, 3) uint8 pictures."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from app import batcher as batcher_module
 from app.batcher import Batcher
 from app.errors import InferenceFailed, NotReady, QueueFull, QueueTimeout
 from app.stages import Stages
@@ -511,3 +512,59 @@ async def test_many_submitters_get_exactly_their_own_rows(seed: int) -> None:
         assert answered + gone == 300
         assert answered > 200
         assert sum(setup.model.sizes) + setup.observer.skipped_rows >= answered
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batcher_module, "GATHERING_SECONDS", LONG)
+
+
+@pytest.mark.usefixtures("patient")
+async def test_rows_wait_for_those_that_are_expected() -> None:
+    async with started() as setup:
+        with setup.batcher.expecting(2):
+            first = await setup.submit(1)
+            second = await setup.submit(2)
+        third = await setup.submit(3)
+        await asyncio.gather(first, second, third)
+        assert setup.model.sizes == [3]
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_full_batch_does_not_wait() -> None:
+    async with started(max_batch_rows=2) as setup:
+        with setup.batcher.expecting(5):
+            await (await setup.submit(1, 2))
+        assert setup.model.sizes == [2]
+
+
+async def test_rows_do_not_wait_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batcher_module, "GATHERING_SECONDS", 0.01)
+    async with started() as setup:
+        with setup.batcher.expecting(1):
+            await (await setup.submit(1))
+        assert setup.model.sizes == [1]
+
+
+async def test_rows_that_leave_while_others_are_expected_leave_a_worker_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batcher_module, "GATHERING_SECONDS", 0.2)
+    async with started() as setup:
+        with setup.batcher.expecting(1):
+            gone = await setup.submit(1)
+            gone.cancel()
+            await asyncio.gather(gone, return_exceptions=True)
+            await asyncio.sleep(0.4)
+        await (await setup.submit(2))
+        assert setup.model.sizes == [1]
+        assert setup.observer.skipped_rows == 1
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_drain_does_not_wait_for_what_is_expected() -> None:
+    async with started() as setup:
+        with setup.batcher.expecting(1):
+            last = await setup.submit(1)
+            await setup.batcher.drain()
+            assert last.done()
