@@ -14,8 +14,10 @@ from PIL import Image
 
 from app.images import fit
 from tests.performance.bench.inputs import Reference, jpegs, multipart, pixels_near
+from tests.performance.bench.peers.pictures import pillow_fit
 from tests.tiny_model import write_tiny_model
 
+MODEL = 96, 64
 NAME = "tests.performance.bench.peers.work"
 
 
@@ -38,10 +40,10 @@ def test_files_come_out_of_a_form_as_they_went_in(work: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("size", [(256, 256), (300, 120), (24, 16), (1200, 801)])
-def test_pillows_fit_is_the_same_as_this_services(work: ModuleType, size: tuple[int, int]) -> None:
+def test_pillows_fit_is_the_same_as_this_services(size: tuple[int, int]) -> None:
     (file,) = jpegs(1, *size, seed=3)
     image = Image.open(io.BytesIO(file))
-    difference = work.pillow_fit(image).astype(int) - fit(image, work.WIDTH, work.HEIGHT)
+    difference = pillow_fit(image, *MODEL).astype(int) - fit(image, *MODEL)
     assert np.abs(difference).mean() < 1
 
 

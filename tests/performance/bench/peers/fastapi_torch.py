@@ -22,7 +22,8 @@ from PIL import Image
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from app.images import fit, grid
+from app.images import grid
+from tests.performance.bench.peers.pictures import pillow_fit
 
 MODEL_DIR = Path(os.environ["BENCH_MODEL_DIR"])
 SIZE = json.loads((MODEL_DIR / "model.json").read_text())["image_size"]
@@ -39,13 +40,20 @@ def _conv(inputs: list[Any], attributes: dict[str, Any], function: Callable[...,
 
 
 def _gemm(inputs: list[Any], attributes: dict[str, Any]) -> Tensor:
-    value, weight, bias = inputs
-    return F.linear(value, weight if attributes.get("transB") else weight.T, bias)
+    value, weight, *bias = inputs
+    return F.linear(value, weight if attributes.get("transB") else weight.T, *bias)
+
+
+def _average(inputs: list[Any], attributes: dict[str, Any]) -> Tensor:
+    return F.avg_pool2d(inputs[0], attributes["kernel_shape"], attributes["strides"])
 
 
 OPERATIONS: dict[str, Callable[[list[Any], dict[str, Any]], Tensor]] = {
+    "Add": lambda inputs, _: torch.add(*inputs),
+    "AveragePool": _average,
     "Cast": lambda inputs, attributes: inputs[0].to(TORCH_TYPES[attributes["to"]]),
     "Clip": lambda inputs, _: torch.clamp(*inputs),
+    "Concat": lambda inputs, attributes: torch.cat(inputs, attributes["axis"]),
     "Conv": lambda inputs, attributes: _conv(inputs, attributes, F.conv2d),
     "ConvTranspose": lambda inputs, attributes: _conv(inputs, attributes, F.conv_transpose2d),
     "Div": lambda inputs, _: torch.div(*inputs),
@@ -74,15 +82,14 @@ class Graph(nn.Module):
             array = numpy_helper.to_array(initializer)
             shape_or_weight = array.tolist() if array.dtype == np.int64 else torch.from_numpy(array.copy())
             self.constants[initializer.name] = shape_or_weight
-        self.steps = [
-            (
-                OPERATIONS[node.op_type],
-                list(node.input),
-                {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute},
-                node.output[0],
-            )
-            for node in graph.node
-        ]
+        self.steps = []
+        for node in graph.node:
+            operation, inputs = OPERATIONS[node.op_type], list(node.input)
+            attributes = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
+            if node.op_type == "Cast" and inputs[0] in self.constants:  # weights stored in half precision
+                self.constants[node.output[0]] = operation([self.constants[inputs[0]]], attributes)
+            else:
+                self.steps.append((operation, inputs, attributes, node.output[0]))
 
     def forward(self, value: Tensor) -> list[Tensor]:
         values = {**self.constants, self.inputs[0]: value}
@@ -106,7 +113,7 @@ async def _pictures(uploads: list[UploadFile]) -> Tensor:
     arrays = []
     for upload in uploads:
         image = Image.open(io.BytesIO(await upload.read())).convert("RGB")
-        arrays.append(np.asarray(fit(image, SIZE["width"], SIZE["height"])))
+        arrays.append(pillow_fit(image, SIZE["width"], SIZE["height"]))
     return torch.from_numpy(np.stack(arrays))
 
 

@@ -15,9 +15,10 @@ import numpy as np
 import onnxruntime
 import orjson
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 
-from app.images import BORDER_BLUR, Pixels, fit, grid
+from app.images import Pixels, fit, grid
+from tests.performance.bench.peers.pictures import pillow_fit
 
 Floats = NDArray[np.float32]
 
@@ -72,23 +73,7 @@ def fitted(files: Sequence[bytes]) -> Pixels:
 def fitted_image(image: Image.Image) -> Pixels:
     """An opened picture -> (H, W, 3) uint8."""
     image = image.convert("RGB")
-    return fit(image, WIDTH, HEIGHT) if OWN_FIT else pillow_fit(image)
-
-
-def pillow_fit(image: Image.Image) -> Pixels:
-    """What `app.images.fit` does, by Pillow's own operations: scaled inside the model's size, the rest filled
-    with the replicated edges, blurred."""
-    scale = min(WIDTH / image.width, HEIGHT / image.height)
-    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-    if size == (WIDTH, HEIGHT):
-        return np.asarray(image)
-    left, top = (WIDTH - image.width) // 2, (HEIGHT - image.height) // 2
-    margins = ((top, HEIGHT - image.height - top), (left, WIDTH - image.width - left), (0, 0))
-    canvas = Image.fromarray(np.pad(np.asarray(image), margins, mode="edge"))
-    canvas = canvas.filter(ImageFilter.GaussianBlur(BORDER_BLUR))
-    canvas.paste(image, (left, top))
-    return np.asarray(canvas)
+    return fit(image, WIDTH, HEIGHT) if OWN_FIT else pillow_fit(image, WIDTH, HEIGHT)
 
 
 def png(pictures: Pixels) -> bytes:
