@@ -8,7 +8,7 @@ import { Picture, loadImage } from "../picture.js";
 import { requestView } from "../request.js";
 
 const REACH = 3;
-const DEFAULT = "10-0";
+const DEFAULT = "43-0";
 
 export function editPanel(root, context) {
   const { directions } = context.model;

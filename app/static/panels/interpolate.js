@@ -13,7 +13,7 @@ const LEG = 32;
 const GIF_LEG = 16;
 const STRIP_LEG = 6;
 const LEG_SECONDS = 1.8;
-const DEFAULT = "38-0,62-0";
+const DEFAULT = "28-0,48-0";
 
 export function interpolatePanel(root, context) {
   const parts = partsOf(root);
