@@ -118,25 +118,19 @@ PATIENCE_SECONDS = 60
 """No server refuses what a closed loop asks of it: refusals would be quick, and no comparison."""
 PATIENT = {"CAR_VAE_QUEUE_ROWS": "8192", "CAR_VAE_QUEUE_TIMEOUT": str(PATIENCE_SECONDS)}
 
-
-def _service(precision: str) -> dict[str, Settings]:
-    return {
-        f"{workers} workers, {threads} threads, {pictures} for pictures": {
-            "CAR_VAE_WORKERS": str(workers),
-            "CAR_VAE_THREADS": str(threads),
-            "CAR_VAE_PICTURE_THREADS": str(pictures),
-            "CAR_VAE_PRECISION": precision,
-            **PATIENT,
-        }
-        for workers, threads, pictures in ((2, 1, 1), (2, 1, 2), (1, 1, 2), (1, 2, 2))
-    }
-
-
 OURS = Server(
     name="car-vae",
     title="this service",
     command=lambda python, _: [str(python), "-m", "app"],
-    variants=_service("fp32"),
+    variants={
+        f"{workers} workers, {threads} threads, {pictures} for pictures": {
+            "CAR_VAE_WORKERS": str(workers),
+            "CAR_VAE_THREADS": str(threads),
+            "CAR_VAE_PICTURE_THREADS": str(pictures),
+            **PATIENT,
+        }
+        for workers, threads, pictures in ((2, 1, 1), (2, 1, 2), (1, 1, 2), (1, 2, 2))
+    },
     ready=("/health/ready",),
 )
 
