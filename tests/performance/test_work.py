@@ -30,6 +30,7 @@ def folder(tmp_path: Path) -> Path:
 def work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.setenv("BENCH_MODEL_DIR", str(folder))
     monkeypatch.setenv("BENCH_PORT", "1")
+    monkeypatch.setenv("BENCH_FIT", "car-vae")  # as the reference does
     yield importlib.import_module(NAME)
     del sys.modules[NAME]
 
@@ -45,6 +46,16 @@ def test_pillows_fit_is_the_same_as_this_services(size: tuple[int, int]) -> None
     image = Image.open(io.BytesIO(file))
     difference = pillow_fit(image, *MODEL).astype(int) - fit(image, *MODEL)
     assert np.abs(difference).mean() < 1
+
+
+def test_pictures_are_fitted_by_pillow_unless_asked_otherwise(
+    work: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = Image.open(io.BytesIO(jpegs(1, 48, 48, seed=2)[0]))
+    size = work.WIDTH, work.HEIGHT
+    np.testing.assert_array_equal(work.fitted_image(image), fit(image, *size))
+    monkeypatch.setattr(work, "OWN_FIT", False)
+    np.testing.assert_array_equal(work.fitted_image(image), pillow_fit(image, *size))
 
 
 def test_a_batch_answers_each_request_with_its_own_rows(work: ModuleType, folder: Path) -> None:
