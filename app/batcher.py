@@ -1,4 +1,5 @@
-"""Gathers the rows of many requests into batches, without a timer: while one batch runs, the next gathers.
+"""Gathers the rows of many requests into batches: while one runs, the next gathers. Only for rows that are
+known to be on their way does it wait, and briefly.
 
 A batcher knows neither pictures nor ONNX: rows lie along axis 0 of whatever arrays it is given.
 """

@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     )
     precision: Precision = Field(
         default="fp32",
-        description="`int8` takes the model's int8 graphs: two to four times faster on a CPU, a little less "
+        description="`int8` takes the model's int8 graphs: up to three times faster on a CPU, a little less "
         "exact. Refuses to start with `cuda`, and where the model has none.",
     )
     device_id: int = Field(default=0, ge=0, description="The GPU, by its number.")

@@ -141,8 +141,7 @@ class Sharpening:
 
     def _follow(self, output: Tensor, error: Tensor, wish: Tensor) -> None:
         """Move the decoder: towards the pictures, and, with `weight` times the strength, to where the
-        discriminator would have the output. Were all of the wish against the error, the mean square error
-        would in the end grow by a factor of 1 + weight ** 2."""
+        discriminator would have the output."""
         count = len(error)
         strength = self.config.weight * error.square().mean().sqrt()
         gradient = torch.cat(
