@@ -1,5 +1,6 @@
 """Several processes as one: `torchrun --nproc-per-node N -m model_training train ...`."""
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +61,9 @@ def world(device: str) -> Iterator[World]:
     local = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if kind == "cuda" else torch.device("cpu")
     if local.type == "cuda":
         torch.cuda.set_device(local)
+    # DistributedDataParallel imports it. Imported after the group is made it keeps a reference to it, whose
+    # threads then outlive destroy_process_group, and a process that ends is now and then aborted by them.
+    importlib.import_module("torch._dynamo")
     dist.init_process_group("nccl" if kind == "cuda" else "gloo")
     try:
         yield World(dist.get_rank(), dist.get_world_size(), local)

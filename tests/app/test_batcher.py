@@ -527,7 +527,8 @@ async def test_rows_wait_for_those_that_are_expected() -> None:
             second = await setup.submit(2)
         third = await setup.submit(3)
         await asyncio.gather(first, second, third)
-        assert setup.model.sizes == [3]
+        # When nothing is expected any more the worker may be quicker than the third.
+        assert setup.model.sizes in ([3], [2, 1])
 
 
 @pytest.mark.usefixtures("patient")
