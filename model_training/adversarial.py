@@ -95,10 +95,20 @@ class Sharpening:
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
         parts = ("model", "average", "discriminator", "optimizer", "critic")
-        return {"step": self.step, **{name: getattr(self, name).state_dict() for name in parts}}
+        saved = {name: getattr(self, name).state_dict() for name in parts}
+        return {"recipe": self.recipe.to_dict(), "step": self.step, **saved}
 
-    def load(self, state: dict[str, Any]) -> None:
-        """The inverse of `state`."""
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ValueError: no checkpoint, or one of another recipe.
+        """
+        state = checkpoint.load(path)
+        if state.pop("recipe", None) != self.recipe.to_dict():
+            raise ValueError(
+                f"{path} was sharpened by another recipe; resume with that one or choose another --out"
+            )
         self.step = state.pop("step")
         for name, values in state.items():
             getattr(self, name).load_state_dict(values)
@@ -181,7 +191,8 @@ def sharpen(
         the validation figures of the sharpened model.
 
     Raises:
-        ValueError: the recipe does not sharpen or is of another model, or there is no prior.
+        ValueError: the recipe does not sharpen or is of another model, or there is no prior or nothing to
+            resume.
     """
     config, codec = recipe.sharpening, TorchCodec(run)
     if config is None or codec.recipe.model != recipe.model:
@@ -195,7 +206,7 @@ def sharpen(
     model = codec.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     training = Sharpening(recipe, config, model)
     if resume:
-        training.load(checkpoint.load(out / LATEST))
+        training.load(out / LATEST)
     data = torch.from_numpy(pixels)
     size = min(config.batch_size, len(data))
     bf16 = has_bf16(torch.device("cpu"))

@@ -88,6 +88,18 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
         torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0)
 
 
+def test_a_run_of_another_recipe_is_not_resumed(
+    principal_run: Path, cars: Pixels, other_cars: Pixels, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match="no checkpoint"):
+        sharpen(principal_run, out, RECIPE, cars, other_cars, resume=True)
+    sharpen(principal_run, out, RECIPE, cars, other_cars)
+    other = dataclasses.replace(RECIPE, sharpening=dataclasses.replace(SHARPENING, weight=0.5))
+    with pytest.raises(ValueError, match="another recipe"):
+        sharpen(principal_run, out, other, cars, other_cars, resume=True)
+
+
 def test_the_result_lies_between_the_weights_before_and_after(
     principal_run: Path, cars: Pixels, other_cars: Pixels, tmp_path: Path
 ) -> None:
