@@ -84,6 +84,27 @@ def test_two_processes_train_as_one_with_the_same_global_batch(recipe_file: Path
         assert torch.allclose(value, others[name], rtol=0.01, atol=2e-3), name
 
 
+ENDING = """
+from pathlib import Path
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from model_training.distributed import world
+
+with world("cpu"):
+    DistributedDataParallel(nn.Linear(2, 2))
+print(*(thread.read_text().strip() for thread in Path("/proc/self/task").glob("*/comm")))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="lists threads as Linux does")
+def test_the_group_leaves_no_threads_behind() -> None:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--no-python", sys.executable, "-c", ENDING]
+    done = subprocess.run([sys.executable, *launcher], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "python" in done.stdout
+    assert "gloo" not in done.stdout
+
+
 def test_each_process_gets_its_part_of_a_batch() -> None:
     batch = torch.arange(8)
     parts = [World(rank, 4, torch.device("cpu")).share(batch) for rank in range(4)]
