@@ -31,6 +31,10 @@ FLOW_BLOCK = 4
 FLOW_FREQUENCIES = 1.5 * 2.0 ** np.arange(8)
 """Of the sines and cosines of time, in radians over the whole way."""
 
+DETAIL_BLOCK_LAYERS = ("first", "first_bias", "second", "second_bias")
+DETAIL_LAYERS = ("picture", "entry", "entry_bias", *DETAIL_BLOCK_LAYERS, "exit", "back", "keep")
+KERNEL = 3
+
 SNAP = 1e-9
 """A frame closer than this to a waypoint, in steps between waypoints, is that waypoint."""
 
@@ -137,6 +141,91 @@ class Flow:
         return velocity
 
 
+class Details:
+    """Convolutions that make the trailing coordinates of whitened latents agree with the leading ones.
+
+    Trailing coordinates say what is fine, and what fits depends on the coarse picture around it. Both are
+    shown to the network as small pictures, the trailing ones of noise; its residual blocks make detail of the
+    noise, in one pass.
+    """
+
+    def __init__(self, arrays: Mapping[str, ArrayLike]) -> None:
+        """Make the network.
+
+        Args:
+            arrays: picture (L, rows, columns, S), what each coordinate adds to a small picture of S values
+                a cell; entry (3, 3, 2S, C), a convolution of the pictures of leading and of trailing
+                coordinates, and entry_bias (rows, columns, C); first and second (D, 3, 3, C, C) and their
+                biases (D, C), of the residual blocks; exit (3, 3, C, S); back (rows, columns, S, T), which
+                turns a picture into T trailing coordinates, and keep (T,), how much of themselves is added.
+
+        Raises:
+            ValueError: the arrays do not describe such a network.
+        """
+        layers = {name: np.array(arrays[name], dtype=np.float64) for name in DETAIL_LAYERS}
+        picture, bias, entry, first = (layers[name] for name in ("picture", "entry_bias", "entry", "first"))
+        if picture.ndim != 4 or bias.ndim != 3 or first.ndim != 5:
+            raise ValueError("the layers of the details do not match")
+        dim, *grid, values = picture.shape
+        channels, depth, count = bias.shape[2], len(first), layers["keep"].size
+        kernel = (KERNEL, KERNEL)
+        shapes = {
+            "picture": (dim, *grid, values),
+            "entry": (*kernel, 2 * values, channels),
+            "entry_bias": (*grid, channels),
+            "first": (depth, *kernel, channels, channels),
+            "first_bias": (depth, channels),
+            "second": (depth, *kernel, channels, channels),
+            "second_bias": (depth, channels),
+            "exit": (*kernel, channels, values),
+            "back": (*grid, values, count),
+            "keep": (count,),
+        }
+        if {name: layer.shape for name, layer in layers.items()} != shapes or not 0 < count < dim:
+            raise ValueError("the layers of the details do not match")
+        if not all(np.isfinite(layer).all() for layer in layers.values()):
+            raise ValueError("not all numbers of the details are finite")
+        self.dim, self.leading = dim, dim - count
+        self._grid, self._keep = (grid[0], grid[1]), layers["keep"]
+        self._picture = picture.reshape(dim, -1)
+        self._entry, self._entry_bias = entry.reshape(-1, channels), bias.reshape(-1, channels)
+        blocks = zip(*(layers[name] for name in DETAIL_BLOCK_LAYERS), strict=True)
+        self._blocks = [
+            (first.reshape(-1, channels), first_bias, second.reshape(-1, channels), second_bias)
+            for first, first_bias, second, second_bias in blocks
+        ]
+        self._exit = layers["exit"].reshape(-1, values)
+        self._back = layers["back"].reshape(-1, count)
+
+    def complete(self, points: Doubles) -> Doubles:
+        """(N, L) points with other trailing coordinates; each becomes what it becomes without the others."""
+        completed = points.copy()
+        for row in completed:
+            leading, trailing = row[: self.leading], row[self.leading :]
+            # Products of one row each, of one size: BLAS adds up in another order for another number of rows.
+            pictures = leading @ self._picture[: self.leading], trailing @ self._picture[self.leading :]
+            shown = np.concatenate([picture.reshape(*self._grid, -1) for picture in pictures], axis=2)
+            state = self._neighbourhoods(shown) @ self._entry + self._entry_bias
+            for first, first_bias, second, second_bias in self._blocks:
+                inner = self._neighbourhoods(np.maximum(state, 0)) @ first + first_bias
+                state += self._neighbourhoods(np.maximum(inner, 0)) @ second + second_bias
+            drawn = self._neighbourhoods(np.maximum(state, 0)) @ self._exit
+            row[self.leading :] = drawn.ravel() @ self._back + self._keep * trailing
+        return completed
+
+    def _neighbourhoods(self, values: Doubles) -> Doubles:
+        """(cells, 9 V): the values of each cell and its neighbours, zero outside."""
+        rows, columns = self._grid
+        cells = values.reshape(rows, columns, -1)
+        around = np.zeros((rows + KERNEL - 1, columns + KERNEL - 1, cells.shape[2]))
+        around[1:-1, 1:-1] = cells
+        found = np.empty((rows, columns, KERNEL * KERNEL, cells.shape[2]))
+        for place in range(KERNEL * KERNEL):
+            top, left = divmod(place, KERNEL)
+            found[:, :, place] = around[top : top + rows, left : left + columns]
+        return found.reshape(rows * columns, -1)
+
+
 def _silu(values: Doubles) -> Doubles:
     activated: Doubles = values / (1 + np.exp(-np.clip(values, -500, 500)))
     return activated
@@ -144,10 +233,15 @@ def _silu(values: Doubles) -> Doubles:
 
 class Prior:
     """A mixture of K Gaussians with full covariances, fitted on the encoded training set; or one Gaussian,
-    whose draws a flow then carries to where the set lies."""
+    whose draws a flow then carries to where the set lies, and a network of details completes."""
 
     def __init__(
-        self, weights: ArrayLike, means: ArrayLike, cholesky: ArrayLike, flow: Flow | None = None
+        self,
+        weights: ArrayLike,
+        means: ArrayLike,
+        cholesky: ArrayLike,
+        flow: Flow | None = None,
+        details: Details | None = None,
     ) -> None:
         """Make a mixture.
 
@@ -156,17 +250,22 @@ class Prior:
             means: (K, L).
             cholesky: (K, L, L) lower triangular factors of the covariances, with positive diagonals.
             flow: of at most L coordinates, with K = 1.
+            details: of L coordinates, of which the flow's are the leading ones.
 
         Raises:
             ValueError: the arrays do not describe such a mixture.
         """
-        self.flow = flow
+        self.flow, self.details = flow, details
         self.weights, self.means, self.cholesky = (
             np.array(values, dtype=np.float64) for values in (weights, means, cholesky)
         )
         _check_mixture(self.weights, self.means, self.cholesky)
         if flow is not None and (len(self.weights) != 1 or flow.dim > self.means.shape[1]):
             raise ValueError("a flow needs one Gaussian, of no fewer dimensions")
+        if details is not None and (
+            flow is None or (details.leading, details.dim) != (flow.dim, self.means.shape[1])
+        ):
+            raise ValueError("details need a flow of the leading coordinates, and a Gaussian of all")
         self.weights /= self.weights.sum()
         self._mean: Doubles = self.weights @ self.means
         self._factor: Doubles = np.asarray(np.linalg.cholesky(self._total_covariance()), dtype=np.float64)
@@ -186,11 +285,13 @@ class Prior:
         """Draw (count, L) latents; the first rows do not depend on `count`.
 
         `temperature` scales the deviation from the mean of the component that was drawn; 0 gives those means.
-        With a flow it scales what the flow starts from.
+        With a flow it scales what the flow and the details start from.
         """
         if self.flow is not None:
             points = temperature * _normal(count, self.means.shape[1], seed)
             points[:, : self.flow.dim] = self.flow.carry(points[:, : self.flow.dim])
+            if self.details is not None:
+                points = self.details.complete(points)
             for row in points:
                 row[:] = self._mean + np.einsum("ij,j->i", self._factor, row)
             return _to_latents(points)
@@ -245,18 +346,20 @@ def _check_mixture(weights: Doubles, means: Doubles, cholesky: Doubles) -> None:
 
 
 def read_prior(content: bytes, latent_dim: int) -> Prior:
-    """Read a prior.npz with the arrays `weights`, `means` and `cholesky` of Prior and, where it has one,
-    those of its flow, called `flow_entry` and so on.
+    """Read a prior.npz with the arrays `weights`, `means` and `cholesky` of Prior and, where it has them,
+    those of its flow, called `flow_entry` and so on, and of its details, `details_entry` and so on.
 
     Raises:
         ModelFolderError: it is not such a file, or is of another latent size.
     """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            flow = None
+            flow = details = None
             if "flow_entry" in arrays:
                 flow = Flow({name: arrays[f"flow_{name}"] for name in (*FLOW_LAYERS, "steps")})
-            prior = Prior(arrays["weights"], arrays["means"], arrays["cholesky"], flow)
+            if "details_entry" in arrays:
+                details = Details({name: arrays[f"details_{name}"] for name in DETAIL_LAYERS})
+            prior = Prior(arrays["weights"], arrays["means"], arrays["cholesky"], flow, details)
     except Exception as error:  # a damaged archive raises almost anything
         raise ModelFolderError(f"the prior cannot be used ({error}); export the model again") from error
     if prior.means.shape[1] != latent_dim:

@@ -71,18 +71,12 @@ def train(options: argparse.Namespace) -> int:
 def fit_prior(options: argparse.Namespace) -> int:
     """Fit the density that samples are drawn from."""
     from model_training import prior
-    from model_training.flow import fit_flow
     from model_training.torch_codec import TorchCodec
 
     codec = TorchCodec(options.run_folder)
     pictures, validation = data.load_split(options.data, options.val, codec.width, codec.height, CACHE)
-    encoded = prior.posteriors(codec, pictures.pixels, prior.COPIES, seed=0)
-    held_out = prior.posteriors(codec, validation.pixels, 0, seed=1)
-    unchanged = prior.Posteriors(*(part[: 2 * len(pictures)] for part in encoded))
-    gaussian = prior.fit_gaussian(unchanged)
-    known, unknown = (prior.flow_targets(part, gaussian) for part in (encoded, held_out))
-    flow = fit_flow(known, unknown, options.steps)
-    prior.save(gaussian, flow, options.run_folder / prior.PRIOR)
+    fitted = prior.fit(codec, pictures.pixels, validation.pixels, options.steps)
+    prior.save(*fitted, options.run_folder / prior.PRIOR)
     return 0
 
 

@@ -3,9 +3,11 @@
 The decoder only knows the region of latent space that the encoder uses, and that region is not N(0, I): the
 dimensions of the aggregate posterior depend on each other (Dai & Wipf 2019). Fitting it afterwards is ex-post
 density estimation (Ghosh et al. 2020). A Gaussian with the right covariance already gives cars, of which the
-parts do not agree; a flow learns what is left between it and the latents.
+parts do not agree; a flow learns what is left between it and the latents in what is coarse, and a network of
+convolutions which fine structure fits.
 """
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from app.images import Pixels
+from app.latents import Flow, standard_draws
 from model_training.augmentation import augment
 from model_training.codec import Codec, Floats
-from model_training.flow import COORDINATES, Targets
+from model_training.details import fit_details, principal_pictures
+from model_training.flow import COORDINATES, Targets, fit_flow
 from model_training.train import to_float
 
 PRIOR = "prior.npz"
@@ -24,6 +28,11 @@ PRIOR = "prior.npz"
 COPIES, STRENGTH = 10, 0.5
 """Changed copies of each picture, beside itself and its mirror image, and how much they are changed: with
 fewer the flow soon knows its latents by heart."""
+
+DETAIL_SHARE = 0.4
+"""Of the flow's steps, for the details, whose steps are longer."""
+DRAWS = 16_384
+"""Of the flow, for the details to fit to."""
 
 BATCH = 512
 SHRINKAGE = 1e-3
@@ -44,6 +53,34 @@ class Gaussian(NamedTuple):
 
     mean: Doubles
     cholesky: Doubles
+
+
+def fit(
+    codec: Codec, pixels: Pixels, held_out: Pixels, steps: int
+) -> tuple[Gaussian, dict[str, Floats], dict[str, Floats]]:
+    """Fit a prior to the latents of pictures.
+
+    Args:
+        pixels: (N, height, width, 3) uint8.
+        held_out: others, which the logged losses are of.
+        steps: of the flow's training.
+
+    Returns:
+        a Gaussian, a flow and, where latents have more coordinates than it moves, details; else none.
+
+    Raises:
+        ValueError: fewer latents than dimensions.
+    """
+    encoded = posteriors(codec, pixels, COPIES, seed=0)
+    gaussian = fit_gaussian(Posteriors(*(part[: 2 * len(pixels)] for part in encoded)))
+    known, unknown = (targets(part, gaussian) for part in (encoded, posteriors(codec, held_out, 0, seed=1)))
+    flow = fit_flow(known.leading(COORDINATES), unknown.leading(COORDINATES), steps)
+    if len(gaussian.mean) <= COORDINATES:
+        return gaussian, flow, {}
+    picture = principal_pictures(known.means[: len(pixels)], pixels)
+    drawn = Flow(flow).carry(standard_draws(DRAWS, COORDINATES, seed=0).astype(np.float64))
+    given = torch.from_numpy(drawn.astype(np.float32))
+    return gaussian, flow, fit_details(known, unknown, picture, given, math.ceil(DETAIL_SHARE * steps))
 
 
 def posteriors(codec: Codec, pixels: Pixels, copies: int, seed: int) -> Posteriors:
@@ -91,12 +128,11 @@ def fit_gaussian(encoded: Posteriors, seed: int = 0) -> Gaussian:
     return Gaussian(latents.mean(axis=0), np.asarray(np.linalg.cholesky(covariance), dtype=np.float64))
 
 
-def flow_targets(encoded: Posteriors, gaussian: Gaussian) -> Targets:
+def targets(encoded: Posteriors, gaussian: Gaussian) -> Targets:
     """Posteriors in the coordinates that the Gaussian whitens; errors weigh by how narrow the posteriors are,
     as there the decoder tells latents apart."""
-    coordinates = min(COORDINATES, encoded.mean.shape[1])
-    unfactor = np.linalg.inv(gaussian.cholesky).T[:, :coordinates]
-    weight = 1 / np.sqrt((encoded.std**2).mean(axis=0))[:coordinates]
+    unfactor = np.linalg.inv(gaussian.cholesky).T
+    weight = 1 / np.sqrt((encoded.std**2).mean(axis=0))
     return Targets(
         torch.from_numpy(((encoded.mean - gaussian.mean) @ unfactor).astype(np.float32)),
         torch.from_numpy(encoded.std),
@@ -105,12 +141,17 @@ def flow_targets(encoded: Posteriors, gaussian: Gaussian) -> Targets:
     )
 
 
-def save(gaussian: Gaussian, flow: dict[str, Floats], path: Path) -> None:
-    """Write what app.latents.read_prior reads: plain arrays, of which a flow needs few digits."""
+def save(gaussian: Gaussian, flow: dict[str, Floats], details: dict[str, Floats], path: Path) -> None:
+    """Write what app.latents.read_prior reads: plain arrays, of which networks need few digits.
+
+    `details` is empty where the flow moves all coordinates.
+    """
+    networks = {f"flow_{name}": values for name, values in flow.items()}
+    networks |= {f"details_{name}": values for name, values in details.items()}
     np.savez(
         path,
         weights=np.ones(1),
         means=gaussian.mean[np.newaxis],
         cholesky=gaussian.cholesky[np.newaxis].astype(np.float32),
-        **{f"flow_{name}": values.astype(np.float16) for name, values in flow.items()},  # type: ignore[arg-type]
+        **{name: values.astype(np.float16) for name, values in networks.items()},  # type: ignore[arg-type]
     )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from app.errors import ModelFolderError
 from app.latents import (
     MAX_SEED,
+    Details,
     Flow,
     Method,
     Prior,
@@ -258,9 +259,33 @@ def flowing_prior(dim: int = 3) -> Prior:
     return Prior([1.0], gaussian.means[:1], gaussian.cholesky[:1], Flow(make_flow()))
 
 
+def make_details(dim: int = 5, leading: int = 2, scale: float = 0.3) -> dict[str, np.ndarray[Any, Any]]:
+    random = np.random.default_rng(2)
+    shapes = {
+        "picture": (dim, 2, 3, 2),
+        "entry": (3, 3, 4, 6),
+        "entry_bias": (2, 3, 6),
+        "first": (2, 3, 3, 6, 6),
+        "first_bias": (2, 6),
+        "second": (2, 3, 3, 6, 6),
+        "second_bias": (2, 6),
+        "exit": (3, 3, 6, 2),
+        "back": (2, 3, 2, dim - leading),
+        "keep": (dim - leading,),
+    }
+    return {name: random.standard_normal(shape) * scale for name, shape in shapes.items()}
+
+
+def detailed_prior() -> Prior:
+    flowing = flowing_prior(5)
+    return Prior([1.0], flowing.means, flowing.cholesky, flowing.flow, Details(make_details()))
+
+
+@pytest.mark.parametrize("prior", [flowing_prior(), detailed_prior()], ids=["flow", "details"])
 @given(few=st.integers(1, 9), more=st.integers(0, 9), seed=st.integers(0, MAX_SEED))
-def test_the_first_draws_of_a_flow_do_not_depend_on_the_count(few: int, more: int, seed: int) -> None:
-    prior = flowing_prior()
+def test_the_first_draws_of_a_flow_do_not_depend_on_the_count(
+    prior: Prior, few: int, more: int, seed: int
+) -> None:
     np.testing.assert_array_equal(prior.draw(few, seed), prior.draw(few + more, seed)[:few])
 
 
@@ -306,6 +331,65 @@ def test_a_flow_needs_one_gaussian_of_its_dimensions() -> None:
         Prior([1.0, 1.0], np.zeros((2, 2)), [np.eye(2)] * 2, flow)
     with pytest.raises(ValueError, match="no fewer dimensions"):
         Prior([1.0], np.zeros((1, 1)), [np.eye(1)], flow)
+
+
+def test_details_change_the_trailing_coordinates_by_what_the_others_are() -> None:
+    details, points = Details(make_details()), np.random.default_rng(3).standard_normal((4, 5))
+    completed = details.complete(points)
+    np.testing.assert_array_equal(completed[:, :2], points[:, :2])
+    assert np.abs(completed[:, 2:] - points[:, 2:]).min() > 1e-3
+    points[:, 0] += 1
+    assert np.abs(details.complete(points)[:, 2:] - completed[:, 2:]).min() > 1e-4
+
+
+def test_details_that_draw_nothing_and_keep_everything_change_nothing() -> None:
+    still = make_details() | {"exit": np.zeros((3, 3, 6, 2)), "keep": np.ones(3)}
+    prior, flowing = detailed_prior(), flowing_prior(5)
+    same = Prior([1.0], prior.means, prior.cholesky, prior.flow, Details(still))
+    np.testing.assert_array_equal(same.draw(9, 4, 0.7), flowing.draw(9, 4, 0.7))
+    assert np.abs(prior.draw(9, 4, 0.7) - flowing.draw(9, 4, 0.7)).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"picture": np.zeros((5, 12))},
+        {"picture": np.zeros((4, 2, 3, 2))},
+        {"entry": np.zeros((3, 3, 2, 6))},
+        {"entry_bias": np.zeros(6)},
+        {"first": np.zeros((2, 5, 5, 6, 6))},
+        {"second": np.zeros((1, 3, 3, 6, 6))},
+        {"second_bias": np.full((2, 6), np.inf)},
+        {"back": np.zeros((2, 3, 2, 5)), "keep": np.zeros(5)},
+        {"back": np.zeros((2, 3, 2, 0)), "keep": np.zeros(0)},
+        {"keep": np.zeros((3, 1))},
+    ],
+)
+def test_impossible_details_are_refused(change: dict[str, Any]) -> None:
+    prior = flowing_prior(5)
+    flow = {f"flow_{name}": values for name, values in make_flow().items()}
+    details = {f"details_{name}": values for name, values in (make_details() | change).items()}
+    content = npz(weights=[1.0], means=prior.means, cholesky=prior.cholesky, **flow, **details)
+    with pytest.raises(ModelFolderError, match="the prior cannot be used"):
+        read_prior(content, 5)
+
+
+def test_details_need_a_flow_of_the_leading_coordinates() -> None:
+    prior, details = flowing_prior(5), Details(make_details())
+    for flow in (None, Flow(make_flow(dim=3))):
+        with pytest.raises(ValueError, match="need a flow of the leading coordinates"):
+            Prior([1.0], prior.means, prior.cholesky, flow, details)
+    smaller = flowing_prior(4)
+    with pytest.raises(ValueError, match="a Gaussian of all"):
+        Prior([1.0], smaller.means, smaller.cholesky, smaller.flow, details)
+
+
+def test_reads_a_prior_with_details() -> None:
+    prior = detailed_prior()
+    flow = {f"flow_{name}": values for name, values in make_flow().items()}
+    details = {f"details_{name}": values for name, values in make_details().items()}
+    content = npz(weights=prior.weights, means=prior.means, cholesky=prior.cholesky, **flow, **details)
+    np.testing.assert_array_equal(read_prior(content, 5).draw(5, 1), prior.draw(5, 1))
 
 
 def test_reads_a_prior_with_its_flow() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from app.images import Pixels
-from model_training import flow
+from model_training import details, flow
 from model_training.config import ConvolutionalConfig, PrincipalConfig, Recipe, TrainingConfig
 from model_training.distributed import World
 from model_training.synthetic import draw_cars
@@ -38,6 +38,9 @@ def small_flow(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"TEACHER_WIDTH": 64, "TEACHER_BLOCKS": 2, "WEAK_WIDTH": 32, "WIDTH": 64, "PAIRS": 4096}
     for name, size in sizes.items():
         monkeypatch.setattr(flow, name, size)
+    sizes = {"TEACHER_CHANNELS": 16, "TEACHER_BLOCKS": 1, "WEAK_CHANNELS": 8, "CHANNELS": 16, "BLOCKS": 1}
+    for name, size in (sizes | {"PAIRS": 4096}).items():
+        monkeypatch.setattr(details, name, size)
 
 
 @pytest.fixture

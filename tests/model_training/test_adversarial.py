@@ -24,7 +24,7 @@ RECIPE = dataclasses.replace(PRINCIPAL, sharpening=SHARPENING)
 def finished(cars: Pixels, other_cars: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("principal") / "run"
     train(PRINCIPAL.with_epochs(5), cars, other_cars, out, ONE_PROCESS)
-    save(Gaussian(np.zeros(6), np.eye(6)), {}, out / "prior.npz")
+    save(Gaussian(np.zeros(6), np.eye(6)), {}, {}, out / "prior.npz")
     return out
 
 

@@ -26,8 +26,8 @@ def certain(latents: np.ndarray) -> Posteriors:
 def fitted(latents: np.ndarray, path: Path, steps: int) -> Prior:
     encoded = certain(latents)
     gaussian = prior.fit_gaussian(encoded)
-    targets = prior.flow_targets(encoded, gaussian)
-    prior.save(gaussian, fit_flow(targets, targets, steps), path)
+    targets = prior.targets(encoded, gaussian)
+    prior.save(gaussian, fit_flow(targets, targets, steps), {}, path)
     return read_prior(path.read_bytes(), latents.shape[1])
 
 
