@@ -27,13 +27,16 @@ NORMAL_STREAM, COMPONENT_STREAM = 0, 1
 
 FLOW_LAYERS = ("entry", "entry_bias", "hidden", "hidden_bias", "exit", "exit_bias")
 MAX_FLOW_STEPS = 64
-FLOW_BLOCK = 4
 FLOW_FREQUENCIES = 1.5 * 2.0 ** np.arange(8)
 """Of the sines and cosines of time, in radians over the whole way."""
 
 DETAIL_BLOCK_LAYERS = ("first", "first_bias", "second", "second_bias")
 DETAIL_LAYERS = ("picture", "entry", "entry_bias", *DETAIL_BLOCK_LAYERS, "exit", "back", "keep")
 KERNEL = 3
+
+BLOCK = 4
+"""Rows in every product of rows and a matrix, some of them empty: BLAS adds up in another order for another
+number of rows, and what becomes of one must not depend on the others."""
 
 SNAP = 1e-9
 """A frame closer than this to a waypoint, in steps between waypoints, is that waypoint."""
@@ -117,10 +120,9 @@ class Flow:
     def carry(self, points: Doubles) -> Doubles:
         """Move (N, K) points; what becomes of one does not depend on the others."""
         carried = np.empty_like(points)
-        for start in range(0, len(points), FLOW_BLOCK):
-            rows = points[start : start + FLOW_BLOCK]
-            # Always products of one size: BLAS adds up in another order for another number of rows.
-            block = np.zeros((FLOW_BLOCK, self.dim))
+        for start in range(0, len(points), BLOCK):
+            rows = points[start : start + BLOCK]
+            block = np.zeros((BLOCK, self.dim))
             block[: len(rows)] = rows
             before = self._velocity(block, 0.0)
             block += before / self.steps
@@ -128,7 +130,7 @@ class Flow:
                 velocity = self._velocity(block, step / self.steps)
                 block += (1.5 * velocity - 0.5 * before) / self.steps
                 before = velocity
-            carried[start : start + FLOW_BLOCK] = block[: len(rows)]
+            carried[start : start + BLOCK] = block[: len(rows)]
         return carried
 
     def _velocity(self, points: Doubles, time: float) -> Doubles:
@@ -200,18 +202,28 @@ class Details:
     def complete(self, points: Doubles) -> Doubles:
         """(N, L) points with other trailing coordinates; each becomes what it becomes without the others."""
         completed = points.copy()
-        for row in completed:
-            leading, trailing = row[: self.leading], row[self.leading :]
-            # Products of one row each, of one size: BLAS adds up in another order for another number of rows.
+        for start in range(0, len(points), BLOCK):
+            rows = completed[start : start + BLOCK]
+            block = np.zeros((BLOCK, self.dim))
+            block[: len(rows)] = rows
+            leading, trailing = block[:, : self.leading], block[:, self.leading :]
             pictures = leading @ self._picture[: self.leading], trailing @ self._picture[self.leading :]
-            shown = np.concatenate([picture.reshape(*self._grid, -1) for picture in pictures], axis=2)
-            state = self._neighbourhoods(shown) @ self._entry + self._entry_bias
-            for first, first_bias, second, second_bias in self._blocks:
-                inner = self._neighbourhoods(np.maximum(state, 0)) @ first + first_bias
-                state += self._neighbourhoods(np.maximum(inner, 0)) @ second + second_bias
-            drawn = self._neighbourhoods(np.maximum(state, 0)) @ self._exit
-            row[self.leading :] = drawn.ravel() @ self._back + self._keep * trailing
+            shown = np.concatenate([part.reshape(BLOCK, *self._grid, -1) for part in pictures], axis=3)
+            drawn = np.zeros_like(pictures[0])
+            for number in range(len(rows)):
+                drawn[number] = self._draw(shown[number]).ravel()
+            fitting = drawn @ self._back + self._keep * trailing
+            rows[:, self.leading :] = fitting[: len(rows)]
         return completed
+
+    def _draw(self, shown: Doubles) -> Doubles:
+        """Both pictures (rows, columns, 2S) of one latent -> that of its trailing coordinates (cells, S)."""
+        state = self._neighbourhoods(shown) @ self._entry + self._entry_bias
+        for first, first_bias, second, second_bias in self._blocks:
+            inner = self._neighbourhoods(np.maximum(state, 0)) @ first + first_bias
+            state += self._neighbourhoods(np.maximum(inner, 0)) @ second + second_bias
+        drawn: Doubles = self._neighbourhoods(np.maximum(state, 0)) @ self._exit
+        return drawn
 
     def _neighbourhoods(self, values: Doubles) -> Doubles:
         """(cells, 9 V): the values of each cell and its neighbours, zero outside."""

@@ -31,7 +31,7 @@ TEACHER_WIDTH, TEACHER_BLOCKS, CLOCK_WIDTH, DROPOUT = 640, 3, 256, 0.1
 WEAK_WIDTH, WEAK_DEPTH, WEAK_SHARE = 256, 2, 0.3
 WIDTH, DEPTH, SHARE = 448, 3, 4
 """Of the network that is kept, and how many times the teacher's steps it learns for."""
-STEPS = 3
+STEPS = 2
 """More change next to nothing: the paths are almost straight."""
 
 GUIDANCE, GUIDED_FROM = 1.0, 0.3
