@@ -35,6 +35,9 @@ CELL, POOLED, VALUES = 8, 2, 12
 """Small pictures have a cell for so many pixels each way; of pictures made so much smaller, so many principal
 components of what a cell holds: with twice as many the coordinates are read back no better."""
 
+RIDGE = 1e-6
+"""Added to the variances of latents, it decides where there are fewer pictures than coordinates."""
+
 TEACHER_CHANNELS, TEACHER_BLOCKS, CLOCK_WIDTH, DROPOUT, GROUPS = 96, 4, 128, 0.05, 8
 WEAK_CHANNELS, WEAK_BLOCKS, WEAK_SHARE = 32, 1, 0.125
 CHANNELS, BLOCKS, SHARE = 32, 3, 1.25
@@ -125,7 +128,8 @@ def principal_pictures(latents: Tensor, pixels: Pixels) -> Tensor:
     )
     cells = F.pixel_unshuffle(small, side).permute(0, 2, 3, 1)
     centred = (latents - latents.mean(0)).double()
-    found = torch.linalg.solve(centred.T @ centred, centred.T @ (cells - cells.mean(0)).flatten(1).double())
+    products = centred.T @ centred + RIDGE * len(latents) * torch.eye(latents.shape[1], dtype=torch.float64)
+    found = torch.linalg.solve(products, centred.T @ (cells - cells.mean(0)).flatten(1).double())
     added = found.float().view(-1, *cells.shape[1:])
     _, axes = torch.linalg.eigh(torch.einsum("nijc,nijd->cd", added, added))
     pictures: Tensor = (added @ axes.flip(1)[:, :VALUES]).contiguous()

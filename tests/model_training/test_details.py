@@ -37,6 +37,12 @@ def test_pictures_of_coordinates_are_found_and_read_back() -> None:
     torch.testing.assert_close(pictures.read(trailing), latents[:, 5:], atol=1e-3, rtol=0)
 
 
+def test_fewer_pictures_than_coordinates_give_no_wild_ones() -> None:
+    latents = torch.randn(30, 40, generator=torch.Generator().manual_seed(0))
+    pixels = RANDOM.integers(0, 256, (30, 16, 24, 3), dtype=np.uint8)
+    assert principal_pictures(latents, pixels).abs().max() < 1
+
+
 def test_the_details_that_are_served_are_those_that_were_trained() -> None:
     torch.manual_seed(0)
     student = Student(SmallPictures(torch.randn(9, 4, 5, 3), leading=4), channels=8, blocks=2)
