@@ -144,7 +144,7 @@ class Teacher(nn.Module):
 
     def __init__(self, pictures: SmallPictures, channels: int, blocks: int) -> None:
         super().__init__()
-        self.pictures, self.channels = pictures, channels
+        self.pictures = pictures
         self.register_buffer("frequencies", clock_frequencies(), persistent=False)
         self.clock = nn.Sequential(nn.Linear(1 + 2 * len(self.frequencies), CLOCK_WIDTH), nn.SiLU())
         self.modulation = nn.Linear(CLOCK_WIDTH, 2 * channels * blocks)
