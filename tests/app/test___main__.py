@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,19 @@ def test_start_that_fails_in_the_workers(model_folder: Path, tmp_path: Path, wor
     assert "export the model again" in output
 
 
+def listening(url: str) -> HTTPResponse:
+    """The answer, as soon as a worker listens: it says that it has started a moment before."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            response: HTTPResponse = urllib.request.urlopen(url, timeout=30)
+            return response
+        except urllib.error.URLError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sigterm_ends_with_success(model_folder: Path, workers: int) -> None:
     with running(model_dir=model_folder, device="cpu", workers=workers, port=0) as process:
@@ -82,7 +97,7 @@ def test_sigterm_ends_with_success(model_folder: Path, workers: int) -> None:
                 break
         address = re.search(r"http://127\.0\.0\.1:\d+", "".join(lines))
         assert address is not None, lines
-        with urllib.request.urlopen(f"{address[0]}/sample?seed=1", timeout=30) as answer:
+        with listening(f"{address[0]}/sample?seed=1") as answer:
             assert answer.headers["content-type"] == "image/png"
             assert "server" not in answer.headers
         process.send_signal(signal.SIGTERM)
@@ -112,11 +127,11 @@ def test_each_worker_tells_the_metrics_of_all(
         first, second = re.findall(r"Started server process \[(\d+)\]", said)
 
         def told() -> str:
-            with urllib.request.urlopen(f"{address}/metrics", timeout=30) as answer:
+            with listening(f"{address}/metrics") as answer:
                 return str(answer.read(), "utf-8")
 
         for _ in range(10):
-            with urllib.request.urlopen(f"{address}/sample?seed=1", timeout=30):
+            with listening(f"{address}/sample?seed=1"):
                 pass
         count = 'car_vae_requests_total{endpoint="/sample",status="200"} 10.0'
         info = 'car_vae_info{model="tiny-vae/1",provider="CPUExecutionProvider"} 1.0'
