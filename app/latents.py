@@ -26,9 +26,6 @@ MAX_SEED = 2**53 - 1
 NORMAL_STREAM, COMPONENT_STREAM = 0, 1
 
 FLOW_LAYERS = ("entry", "entry_bias", "hidden", "hidden_bias", "exit", "exit_bias")
-MAX_FLOW_STEPS = 64
-FLOW_FREQUENCIES = 1.5 * 2.0 ** np.arange(8)
-"""Of the sines and cosines of time, in radians over the whole way."""
 
 DETAIL_BLOCK_LAYERS = ("first", "first_bias", "second", "second_bias")
 DETAIL_LAYERS = ("picture", "entry", "entry_bias", *DETAIL_BLOCK_LAYERS, "exit", "back", "keep")
@@ -79,10 +76,9 @@ def _to_latents(values: Doubles) -> Latents:
 
 
 class Flow:
-    """A network's velocities, which carry draws of N(0, I) to where whitened latents of pictures lie.
+    """A residual network that carries draws of N(0, I) to where whitened latents of pictures lie.
 
-    Flow matching (Lipman et al. 2023): a residual network of position and time, followed from time 0 to 1 by
-    steps of the second-order Adams-Bashforth method, each as dear as one of Euler's. It moves the leading K
+    It does in one pass what the flow that it learnt from does in many steps. It moves the leading K
     coordinates and leaves the others.
     """
 
@@ -90,30 +86,26 @@ class Flow:
         """Make the network.
 
         Args:
-            arrays: entry (H, K + 1 + 2F) and entry_bias (H,), of position, time and F sines and cosines of
-                time; hidden (D, H, H) and hidden_bias (D, H); exit (K, H) and exit_bias (K,); steps, how many
-                the network was made for.
+            arrays: entry (H, K) and entry_bias (H,); hidden (D, H, H) and hidden_bias (D, H); exit (K, H) and
+                exit_bias (K,).
 
         Raises:
             ValueError: the arrays do not describe such a network.
         """
         layers = [np.array(arrays[name], dtype=np.float64) for name in FLOW_LAYERS]
-        self.steps = int(np.asarray(arrays["steps"]))
-        if not 1 <= self.steps <= MAX_FLOW_STEPS:
-            raise ValueError(f"a flow takes 1 to {MAX_FLOW_STEPS} steps, not {self.steps}")
         entry, entry_bias, hidden, hidden_bias, leave, leave_bias = layers
         if leave.ndim != 2 or hidden.ndim != 3:
             raise ValueError("the layers of the flow are not matrices")
         dim, width = leave.shape
         depth = len(hidden)
-        shapes = [(width, dim + 1 + 2 * len(FLOW_FREQUENCIES)), (width,), (depth, width, width)]
-        if [layer.shape for layer in layers] != [*shapes, (depth, width), (dim, width), (dim,)]:
+        shapes = [(width, dim), (width,), (depth, width, width), (depth, width), (dim, width), (dim,)]
+        if [layer.shape for layer in layers] != shapes:
             raise ValueError("the layers of the flow do not match")
         if not all(np.isfinite(values).all() for values in layers):
             raise ValueError("not all numbers of the flow are finite")
         self.dim = dim
         # Laid out as the products read them: twice as fast.
-        self._entry, self._clock, self._exit = entry[:, :dim].T.copy(), entry[:, dim:], leave.T.copy()
+        self._entry, self._exit = entry.T.copy(), leave.T.copy()
         self._hidden = [(weight.T.copy(), bias) for weight, bias in zip(hidden, hidden_bias, strict=True)]
         self._entry_bias, self._exit_bias = entry_bias, leave_bias
 
@@ -124,23 +116,12 @@ class Flow:
             rows = points[start : start + BLOCK]
             block = np.zeros((BLOCK, self.dim))
             block[: len(rows)] = rows
-            before = self._velocity(block, 0.0)
-            block += before / self.steps
-            for step in range(1, self.steps):
-                velocity = self._velocity(block, step / self.steps)
-                block += (1.5 * velocity - 0.5 * before) / self.steps
-                before = velocity
+            state = _silu(block @ self._entry + self._entry_bias)
+            for weight, bias in self._hidden:
+                state = state + _silu(state @ weight + bias)
+            block += state @ self._exit + self._exit_bias
             carried[start : start + BLOCK] = block[: len(rows)]
         return carried
-
-    def _velocity(self, points: Doubles, time: float) -> Doubles:
-        phases = time * FLOW_FREQUENCIES
-        clock = np.concatenate([[time], np.sin(phases), np.cos(phases)])
-        state = _silu(points @ self._entry + (self._clock @ clock + self._entry_bias))
-        for weight, bias in self._hidden:
-            state = state + _silu(state @ weight + bias)
-        velocity: Doubles = state @ self._exit + self._exit_bias
-        return velocity
 
 
 class Details:
@@ -368,7 +349,7 @@ def read_prior(content: bytes, latent_dim: int) -> Prior:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             flow = details = None
             if "flow_entry" in arrays:
-                flow = Flow({name: arrays[f"flow_{name}"] for name in (*FLOW_LAYERS, "steps")})
+                flow = Flow({name: arrays[f"flow_{name}"] for name in FLOW_LAYERS})
             if "details_entry" in arrays:
                 details = Details({name: arrays[f"details_{name}"] for name in DETAIL_LAYERS})
             prior = Prior(arrays["weights"], arrays["means"], arrays["cholesky"], flow, details)

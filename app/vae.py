@@ -26,7 +26,7 @@ DIRECTIONS = 8
 MEASURED_INLINE = 4
 """Most pictures whose quality is measured on the event loop, at about 0.2 ms each; more go to a thread."""
 DRAWN_INLINE = 4
-"""Most draws from the fitted prior on the event loop, at 0.7 to 1.2 ms each; more go to a thread."""
+"""Most draws from the fitted prior on the event loop, at 0.6 to 0.9 ms each; more go to a thread."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from app.images import Pixels
 from model_training.codec import Floats
 from model_training.flow import (
+    CLOCK_WIDTH,
+    Convolutions,
     Targets,
     clock,
     clock_frequencies,
@@ -27,25 +28,18 @@ from model_training.flow import (
     start_at_zero,
     train_average,
 )
-from model_training.train import has_bf16
+from model_training.small_pictures import SmallPictures, places, show
 
 log = logging.getLogger(__name__)
 
-CELL, POOLED, VALUES = 8, 2, 12
-"""Small pictures have a cell for so many pixels each way; of pictures made so much smaller, so many principal
-components of what a cell holds: with twice as many the coordinates are read back no better."""
-
-RIDGE = 1e-6
-"""Added to the variances of latents, it decides where there are fewer pictures than coordinates."""
-
-TEACHER_CHANNELS, TEACHER_BLOCKS, CLOCK_WIDTH, DROPOUT, GROUPS = 96, 4, 128, 0.05, 8
+TEACHER_CHANNELS, TEACHER_BLOCKS = 96, 4
 WEAK_CHANNELS, WEAK_BLOCKS, WEAK_SHARE = 32, 1, 0.125
-CHANNELS, BLOCKS, SHARE = 32, 3, 1.25
+CHANNELS, BLOCKS, SHARE = 32, 3, 2.5
 """Of the network that is kept, and how many times the teacher's steps it learns for."""
 RESIDUAL = 0.3
 """How much its blocks add at first."""
 
-GUIDANCE = 1.2
+GUIDANCE = 1.4
 """More gives stronger edges, and too much colour; the student takes some of it back."""
 TEACHER_STEPS = 10
 PAIRS = 32_768
@@ -54,147 +48,58 @@ BATCH, STUDENT_BATCH, PATH_BATCH = 192, 256, 512
 LEARNING_RATE, STUDENT_RATE = 1.5e-3, 3e-3
 
 
-class SmallPictures(nn.Module):
-    """Whitened latents as small pictures, one of the leading coordinates and one of the trailing."""
-
-    picture: Tensor
-    back: Tensor
-    places: Tensor
-
-    def __init__(self, picture: Tensor, leading: int) -> None:
-        """`picture` (L, rows, columns, S): what each coordinate adds."""
-        super().__init__()
-        self.leading = leading
-        _, rows, columns, _ = picture.shape
-        parts = picture[:leading], picture[leading:]
-        scaled = torch.cat([part / part.flatten(1).square().sum(0).mean().sqrt() for part in parts])
-        back = torch.linalg.pinv(scaled.flatten(1).T)[leading:].T
-        across = torch.linspace(-1, 1, columns).expand(rows, columns)
-        down = torch.linspace(-1, 1, rows)[:, None].expand(rows, columns)
-        self.register_buffer("picture", scaled, persistent=False)
-        self.register_buffer("back", back.contiguous(), persistent=False)
-        self.register_buffer("places", torch.stack([down, across])[None], persistent=False)
-
-    @property
-    def trailing(self) -> int:
-        return len(self.picture) - self.leading
-
-    @property
-    def values(self) -> int:
-        """Of a cell of a picture."""
-        return self.picture.shape[3]
-
-    @property
-    def channels(self) -> int:
-        """Of what `show` gives."""
-        return 2 * self.values + 2
-
-    def show(self, leading: Tensor, trailing: Tensor) -> Tensor:
-        """Coordinates (N, K) and (N, L - K) -> (N, channels, rows, columns): both pictures, and each cell's
-        place in -1..1."""
-        _, rows, columns, values = self.picture.shape
-        maps = torch.split(self.picture.flatten(1), [self.leading, self.trailing])
-        pictures = [
-            (part @ each).view(-1, rows, columns, values).permute(0, 3, 1, 2)
-            for part, each in zip((leading, trailing), maps, strict=True)
-        ]
-        places = self.places.expand(len(leading), -1, -1, -1)
-        return torch.cat([*pictures, places], 1).contiguous(memory_format=torch.channels_last)
-
-    def read(self, picture: Tensor) -> Tensor:
-        """A picture (N, S, rows, columns) -> the trailing coordinates (N, L - K) of it."""
-        coordinates: Tensor = picture.permute(0, 2, 3, 1).flatten(1) @ self.back
-        return coordinates
-
-
-def principal_pictures(latents: Tensor, pixels: Pixels) -> Tensor:
-    """What each coordinate of whitened latents adds to a small picture, by least squares.
-
-    Args:
-        latents: (N, L).
-        pixels: (N, height, width, 3) uint8, the pictures they are of.
-
-    Returns:
-        (L, rows, columns, S), the cells' values along their principal components.
-    """
-    height, width = pixels.shape[1:3]
-    rows, columns = max(1, height // CELL), max(1, width // CELL)
-    side = CELL // POOLED
-    small = torch.cat(
-        [
-            F.adaptive_avg_pool2d(chunk.permute(0, 3, 1, 2).float() / 255, (rows * side, columns * side))
-            for chunk in torch.split(torch.from_numpy(pixels), 1024)
-        ]
-    )
-    cells = F.pixel_unshuffle(small, side).permute(0, 2, 3, 1)
-    centred = (latents - latents.mean(0)).double()
-    products = centred.T @ centred + RIDGE * len(latents) * torch.eye(latents.shape[1], dtype=torch.float64)
-    found = torch.linalg.solve(products, centred.T @ (cells - cells.mean(0)).flatten(1).double())
-    added = found.float().view(-1, *cells.shape[1:])
-    _, axes = torch.linalg.eigh(torch.einsum("nijc,nijd->cd", added, added))
-    pictures: Tensor = (added @ axes.flip(1)[:, :VALUES]).contiguous()
-    return pictures
-
-
 class Teacher(nn.Module):
-    """Velocities of the trailing coordinates, by residual blocks that are scaled and shifted by what the time
-    says."""
+    """Velocities of the trailing coordinates, by convolutions of what both parts show."""
 
     frequencies: Tensor
+    places: Tensor
 
-    def __init__(self, pictures: SmallPictures, channels: int, blocks: int) -> None:
+    def __init__(self, leading: SmallPictures, trailing: SmallPictures, channels: int, blocks: int) -> None:
         super().__init__()
-        self.pictures = pictures
+        self.leading, self.trailing = leading, trailing
         self.register_buffer("frequencies", clock_frequencies(), persistent=False)
+        self.register_buffer("places", places(trailing.grid), persistent=False)
         self.clock = nn.Sequential(nn.Linear(1 + 2 * len(self.frequencies), CLOCK_WIDTH), nn.SiLU())
-        self.modulation = nn.Linear(CLOCK_WIDTH, 2 * channels * blocks)
-        self.own = nn.Linear(CLOCK_WIDTH, pictures.trailing)
-        self.entry = _convolution(pictures.channels, channels)
-        self.before = nn.ModuleList(nn.GroupNorm(GROUPS, channels) for _ in range(blocks))
-        self.first = nn.ModuleList(_convolution(channels, channels) for _ in range(blocks))
-        self.second = nn.ModuleList(_convolution(channels, channels) for _ in range(blocks))
-        self.after = nn.GroupNorm(GROUPS, channels)
-        self.exit = _convolution(channels, pictures.values)
-        for layer in (*self.second, self.exit, self.own):
+        self.own = nn.Linear(CLOCK_WIDTH, trailing.coordinates)
+        self.convolutions = Convolutions(2 * trailing.values + 2, channels, blocks, trailing.values)
+        for layer in (self.convolutions.exit, self.own):
             start_at_zero(layer)
 
     def forward(self, leading: Tensor, points: Tensor, time: Tensor) -> Tensor:
         """At trailing coordinates (N, L - K) and times (N, 1) in 0..1, given leading ones (N, K)."""
         told = self.clock(clock(time, self.frequencies))
-        modulations = self.modulation(told)[:, :, None, None].chunk(2 * len(self.first), 1)
-        state = self.entry(self.pictures.show(leading, points))
-        places = zip(self.before, self.first, self.second, modulations[::2], modulations[1::2], strict=True)
-        for before, first, second, scale, shift in places:
-            inner = F.group_norm(first(F.silu(before(state))), GROUPS) * (1 + scale) + shift
-            state = state + second(F.dropout2d(F.silu(inner), DROPOUT, self.training))
-        drawn = self.pictures.read(self.exit(F.silu(self.after(state))))
-        velocity: Tensor = drawn + points * self.own(told)
+        shown = show((self.leading, leading), (self.trailing, points), self.places)
+        velocity: Tensor = self.trailing.read(self.convolutions(shown, told)) + points * self.own(told)
         return velocity
 
 
 class Student(nn.Module):
     """The network of app.latents.Details."""
 
-    def __init__(self, pictures: SmallPictures, channels: int, blocks: int) -> None:
+    places: Tensor
+
+    def __init__(self, leading: SmallPictures, trailing: SmallPictures, channels: int, blocks: int) -> None:
         super().__init__()
-        self.pictures = pictures
-        self.entry = _normalised(pictures.channels, channels)
+        self.leading, self.trailing = leading, trailing
+        self.register_buffer("places", places(trailing.grid), persistent=False)
+        self.entry = _normalised(2 * trailing.values + 2, channels)
         self.first = nn.ModuleList(_normalised(channels, channels) for _ in range(blocks))
         self.second = nn.ModuleList(_normalised(channels, channels) for _ in range(blocks))
         for block in self.second:
             assert isinstance(block, nn.Sequential)
             assert isinstance(block[1], nn.BatchNorm2d)
             nn.init.constant_(block[1].weight, RESIDUAL)
-        self.exit = nn.Conv2d(channels, pictures.values, 3, padding=1, bias=False)
-        self.keep = nn.Parameter(torch.ones(pictures.trailing))
+        self.exit = nn.Conv2d(channels, trailing.values, 3, padding=1, bias=False)
+        self.keep = nn.Parameter(torch.ones(trailing.coordinates))
         start_at_zero(self.exit)
 
     def forward(self, leading: Tensor, trailing: Tensor) -> Tensor:
         """Coordinates (N, K) and (N, L - K), the latter drawn from N(0, I) -> those that fit, (N, L - K)."""
-        state = self.entry(self.pictures.show(leading, trailing))
+        shown = show((self.leading, leading), (self.trailing, trailing), self.places)
+        state = self.entry(shown)
         for first, second in zip(self.first, self.second, strict=True):
             state = state + second(F.relu(first(F.relu(state))))
-        fitting: Tensor = self.pictures.read(self.exit(F.relu(state))) + self.keep * trailing
+        fitting: Tensor = self.trailing.read(self.exit(F.relu(state))) + self.keep * trailing
         return fitting
 
     @torch.no_grad()
@@ -202,12 +107,11 @@ class Student(nn.Module):
         """The layers of app.latents.Details, of the network in evaluation: normalisation becomes part of the
         convolutions, and what the cells' places add part of a bias."""
         kernel, shift = _folded(self.entry)
-        shown = 2 * self.pictures.values
-        places = F.conv2d(self.pictures.places, kernel[:, shown:], padding=1)[0] + shift[:, None, None]
+        shown = 2 * self.trailing.values
+        places = F.conv2d(self.places, kernel[:, shown:], padding=1)[0] + shift[:, None, None]
         first, second = ([_folded(block) for block in blocks] for blocks in (self.first, self.second))
-        _, rows, columns, values = self.pictures.picture.shape
         tensors = {
-            "picture": self.pictures.picture,
+            "picture": torch.cat([self.leading.picture, self.trailing.picture]),
             "entry": _channels_last(kernel[:, :shown]),
             "entry_bias": places.permute(1, 2, 0),
             "first": torch.stack([_channels_last(kernel) for kernel, _ in first]),
@@ -215,14 +119,10 @@ class Student(nn.Module):
             "second": torch.stack([_channels_last(kernel) for kernel, _ in second]),
             "second_bias": torch.stack([shift for _, shift in second]),
             "exit": _channels_last(self.exit.weight),
-            "back": self.pictures.back.view(rows, columns, values, -1),
+            "back": self.trailing.back.view(*self.trailing.grid, self.trailing.values, -1),
             "keep": self.keep,
         }
         return {name: tensor.detach().numpy().astype(np.float32) for name, tensor in tensors.items()}
-
-
-def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
 def _normalised(inputs: int, outputs: int) -> nn.Sequential:
@@ -268,7 +168,7 @@ def fit_details(
     """
     torch.manual_seed(seed)
     leading = drawn.shape[1]
-    pictures = SmallPictures(picture, leading)
+    pictures = SmallPictures(picture[:leading]), SmallPictures(picture[leading:])
     weight = encoded.weight[leading:] / encoded.weight[leading:].mean()
 
     def matching(network: nn.Module, targets: Targets = encoded) -> Tensor:
@@ -281,25 +181,24 @@ def fit_details(
             return float(sum(matching(network, held_out) for _ in range(20)) / 20)
 
     teacher = train_average(
-        Teacher(pictures, TEACHER_CHANNELS, TEACHER_BLOCKS), matching, steps, LEARNING_RATE
+        Teacher(*pictures, TEACHER_CHANNELS, TEACHER_BLOCKS), matching, steps, LEARNING_RATE
     )
     log.info("details, teacher: flow matching loss on held-out latents %.4f", figure(teacher))
-    weak = Teacher(pictures, WEAK_CHANNELS, WEAK_BLOCKS)
+    weak = Teacher(*pictures, WEAK_CHANNELS, WEAK_BLOCKS)
     weak = train_average(weak, matching, math.ceil(WEAK_SHARE * steps), LEARNING_RATE)
     log.info("details, weak network: %.4f", figure(weak))
     count = min(PAIRS, STUDENT_BATCH * steps)
     real = encoded.draw(torch.randint(len(encoded.means), (count // 2,)))[:, :leading]
     given = torch.cat([real, drawn[torch.randint(len(drawn), (count - len(real),))]])
-    starts = torch.randn(count, pictures.trailing)
-    with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16(torch.device("cpu"))):
-        ends = torch.cat(
-            [
-                guided_ends(noise, partial(teacher, part), partial(weak, part), TEACHER_STEPS, GUIDANCE, 0.0)
-                for part, noise in zip(
-                    torch.split(given, PATH_BATCH), torch.split(starts, PATH_BATCH), strict=True
-                )
-            ]
-        )
+    starts = torch.randn(count, len(picture) - leading)
+    ends = torch.cat(
+        [
+            guided_ends(noise, partial(teacher, part), partial(weak, part), TEACHER_STEPS, GUIDANCE, 0.0)
+            for part, noise in zip(
+                torch.split(given, PATH_BATCH), torch.split(starts, PATH_BATCH), strict=True
+            )
+        ]
+    )
 
     def distilling(network: nn.Module) -> Tensor:
         rows = torch.randint(count, (STUDENT_BATCH,))
@@ -307,7 +206,7 @@ def fit_details(
         loss: Tensor = (weight * error.square()).mean()
         return loss
 
-    student = Student(pictures, CHANNELS, BLOCKS)
+    student = Student(*pictures, CHANNELS, BLOCKS)
     student = train_average(student, distilling, math.ceil(SHARE * steps), STUDENT_RATE)
     with torch.no_grad():
         error, power = distilling(student), (weight * ends.square()).mean()

@@ -19,8 +19,9 @@ from app.images import Pixels
 from app.latents import Flow, standard_draws
 from model_training.augmentation import augment
 from model_training.codec import Codec, Floats
-from model_training.details import fit_details, principal_pictures
+from model_training.details import fit_details
 from model_training.flow import COORDINATES, Targets, fit_flow
+from model_training.small_pictures import principal_pictures
 from model_training.train import to_float
 
 PRIOR = "prior.npz"
@@ -74,10 +75,11 @@ def fit(
     encoded = posteriors(codec, pixels, COPIES, seed=0)
     gaussian = fit_gaussian(Posteriors(*(part[: 2 * len(pixels)] for part in encoded)))
     known, unknown = (targets(part, gaussian) for part in (encoded, posteriors(codec, held_out, 0, seed=1)))
-    flow = fit_flow(known.leading(COORDINATES), unknown.leading(COORDINATES), steps)
+    picture = principal_pictures(known.means[: len(pixels)], pixels)
+    leading = known.leading(COORDINATES), unknown.leading(COORDINATES)
+    flow = fit_flow(*leading, picture[:COORDINATES], steps)
     if len(gaussian.mean) <= COORDINATES:
         return gaussian, flow, {}
-    picture = principal_pictures(known.means[: len(pixels)], pixels)
     drawn = Flow(flow).carry(standard_draws(DRAWS, COORDINATES, seed=0).astype(np.float64))
     given = torch.from_numpy(drawn.astype(np.float32))
     return gaussian, flow, fit_details(known, unknown, picture, given, math.ceil(DETAIL_SHARE * steps))

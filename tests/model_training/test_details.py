@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from app.latents import Details, Flow, Prior, read_prior
-from model_training import details, prior
+from model_training import prior
 from model_training.codec import Codec, Floats
-from model_training.details import SmallPictures, Student, fit_details, principal_pictures
+from model_training.details import Student, fit_details
 from model_training.flow import Targets
+from model_training.small_pictures import SmallPictures
 from tests.model_training.test_evaluate import Mirror
 
 RANDOM = np.random.default_rng(0)
@@ -24,28 +25,10 @@ def one_cell_each() -> torch.Tensor:
     return picture.view(-1, ROWS, COLUMNS, 2)
 
 
-def test_pictures_of_coordinates_are_found_and_read_back() -> None:
-    latents = torch.randn(400, 20, generator=torch.Generator().manual_seed(0))
-    added = torch.rand(20, 4, 6, 3, generator=torch.Generator().manual_seed(1)) - 0.5
-    coarse = torch.einsum("nl,lijc->nijc", latents, added)
-    whole = (128 + 8 * coarse).repeat_interleave(4, 1).repeat_interleave(4, 2)
-    picture = principal_pictures(latents, whole.round().to(torch.uint8).numpy())
-    assert picture.shape == (20, 2, 3, details.VALUES)
-    pictures = SmallPictures(picture, leading=5)
-    shown = pictures.show(latents[:, :5], latents[:, 5:])
-    trailing = shown[:, pictures.values : 2 * pictures.values]
-    torch.testing.assert_close(pictures.read(trailing), latents[:, 5:], atol=1e-3, rtol=0)
-
-
-def test_fewer_pictures_than_coordinates_give_no_wild_ones() -> None:
-    latents = torch.randn(30, 40, generator=torch.Generator().manual_seed(0))
-    pixels = RANDOM.integers(0, 256, (30, 16, 24, 3), dtype=np.uint8)
-    assert principal_pictures(latents, pixels).abs().max() < 1
-
-
 def test_the_details_that_are_served_are_those_that_were_trained() -> None:
     torch.manual_seed(0)
-    student = Student(SmallPictures(torch.randn(9, 4, 5, 3), leading=4), channels=8, blocks=2)
+    parts = SmallPictures(torch.randn(4, 4, 5, 3)), SmallPictures(torch.randn(5, 4, 5, 3))
+    student = Student(*parts, channels=8, blocks=2)
     for module in student.modules():
         if isinstance(module, nn.BatchNorm2d):
             for tensor in (module.weight.data, module.bias.data, module.running_mean, module.running_var):

@@ -68,7 +68,8 @@ def test_samples_are_measured_alike_for_the_manifest_and_by_command(
     measured = json.loads(capsys.readouterr().out)
     metrics = read_manifest(model).metrics
     assert {"frechet_fitted_samples", "recall_standard_samples"} <= metrics.keys()
-    assert metrics == pytest.approx({name: measured[name] for name in metrics}, rel=0.05, abs=0.05)
+    # Of 40 pictures a few may be counted otherwise.
+    assert metrics == pytest.approx({name: measured[name] for name in metrics}, rel=0.05, abs=0.1)
 
 
 @pytest.mark.parametrize("originals", [True, False])
