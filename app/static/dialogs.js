@@ -49,6 +49,7 @@ function shown(dialog) {
   dialog.returnValue = "";
   dialog.showModal();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue), { once: true });
+    // Events of earlier closings may still be on their way: they answer for nobody.
+    dialog.onclose = () => { if (!dialog.open) resolve(dialog.returnValue); };
   });
 }
