@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from model_training.codec import Floats
 from model_training.flow import (
     CLOCK_WIDTH,
+    Clock,
     Convolutions,
     Targets,
-    clock,
-    clock_frequencies,
     guided_ends,
     matching_loss,
     start_at_zero,
@@ -51,15 +50,13 @@ LEARNING_RATE, STUDENT_RATE = 1.5e-3, 3e-3
 class Teacher(nn.Module):
     """Velocities of the trailing coordinates, by convolutions of what both parts show."""
 
-    frequencies: Tensor
     places: Tensor
 
     def __init__(self, leading: SmallPictures, trailing: SmallPictures, channels: int, blocks: int) -> None:
         super().__init__()
         self.leading, self.trailing = leading, trailing
-        self.register_buffer("frequencies", clock_frequencies(), persistent=False)
         self.register_buffer("places", places(trailing.grid), persistent=False)
-        self.clock = nn.Sequential(nn.Linear(1 + 2 * len(self.frequencies), CLOCK_WIDTH), nn.SiLU())
+        self.clock = Clock()
         self.own = nn.Linear(CLOCK_WIDTH, trailing.coordinates)
         self.convolutions = Convolutions(2 * trailing.values + 2, channels, blocks, trailing.values)
         for layer in (self.convolutions.exit, self.own):
@@ -67,7 +64,7 @@ class Teacher(nn.Module):
 
     def forward(self, leading: Tensor, points: Tensor, time: Tensor) -> Tensor:
         """At trailing coordinates (N, L - K) and times (N, 1) in 0..1, given leading ones (N, K)."""
-        told = self.clock(clock(time, self.frequencies))
+        told = self.clock(time)
         shown = show((self.leading, leading), (self.trailing, points), self.places)
         velocity: Tensor = self.trailing.read(self.convolutions(shown, told)) + points * self.own(told)
         return velocity

@@ -56,7 +56,7 @@ MATCHING_RATE, MATCHING_BETAS, MATCHING_AVERAGE = 2e-4, (0.5, 0.99), 0.99
 LARGEST_GRADIENT = 1.0
 LOG_STEPS = 250
 
-FREQUENCIES = 1.5 * 2.0 ** np.arange(8)
+FREQUENCIES = [1.5 * 2.0**octave for octave in range(8)]
 """Of the sines and cosines of time, in radians over the whole way."""
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -85,15 +85,20 @@ class Targets(NamedTuple):
         return Targets(self.means[:, :count], self.stds, self.whiten[:, :count], weight / weight.mean())
 
 
-def clock_frequencies() -> Tensor:
-    """(F,) for `clock`."""
-    return torch.tensor(FREQUENCIES, dtype=torch.float32)
+class Clock(nn.Module):
+    """What a network is told of the time."""
 
+    frequencies: Tensor
 
-def clock(time: Tensor, frequencies: Tensor) -> Tensor:
-    """Times (N, 1) with their sines and cosines, (N, 1 + 2F)."""
-    phases = time * frequencies
-    return torch.cat([time, phases.sin(), phases.cos()], 1)
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.tensor(FREQUENCIES), persistent=False)
+        self.layer = nn.Linear(1 + 2 * len(FREQUENCIES), CLOCK_WIDTH)
+
+    def forward(self, time: Tensor) -> Tensor:
+        """Times (N, 1) -> (N, CLOCK_WIDTH), of their sines and cosines."""
+        phases = time * self.frequencies
+        return F.silu(self.layer(torch.cat([time, phases.sin(), phases.cos()], 1)))
 
 
 class Dense(nn.Module):
@@ -147,7 +152,7 @@ class Convolutions(nn.Module):
         for number, (before, first, second, scale, shift) in enumerate(layers, 1):
             inner = F.group_norm(first(F.silu(before(state))), GROUPS) * (1 + scale) + shift
             state = state + second(F.dropout2d(F.silu(inner), CHANNEL_DROPOUT, self.training))
-            if middle is not None and 2 * number == len(self.first):
+            if middle is not None and number == math.ceil(len(self.first) / 2):
                 state = state + middle(state)
         drawn: Tensor = self.exit(F.silu(self.after(state)))
         return drawn
@@ -176,7 +181,6 @@ class Teacher(nn.Module):
     Coordinates are shown twice, as much as each adds to the picture and all alike.
     """
 
-    frequencies: Tensor
     places: Tensor
 
     def __init__(
@@ -187,11 +191,10 @@ class Teacher(nn.Module):
         count = len(picture)
         alike = F.normalize(picture.flatten(1)).view_as(picture)
         self.added, self.alike = SmallPictures(picture), SmallPictures(alike)
-        self.register_buffer("frequencies", clock_frequencies(), persistent=False)
         grid = (picture.shape[1], picture.shape[2])
         self.register_buffer("places", places(grid), persistent=False)
         values = 2 * picture.shape[3]
-        self.clock = nn.Sequential(nn.Linear(1 + 2 * len(self.frequencies), CLOCK_WIDTH), nn.SiLU())
+        self.clock = Clock()
         self.own = nn.Linear(CLOCK_WIDTH, count)
         self.convolutions = Convolutions(values + 2, channels, blocks, values)
         self.whole = Whole(channels, grid, WHOLE_WIDTH)
@@ -200,7 +203,7 @@ class Teacher(nn.Module):
 
     def forward(self, points: Tensor, time: Tensor) -> Tensor:
         """Velocities (N, K) at points (N, K) and times (N, 1) in 0..1."""
-        told = self.clock(clock(time, self.frequencies))
+        told = self.clock(time)
         shown = show((self.added, points), (self.alike, points), self.places)
         added, alike = self.convolutions(shown, told, self.whole).chunk(2, 1)
         drawn = self.added.read(added) + self.alike.read(alike)
@@ -211,17 +214,14 @@ class Teacher(nn.Module):
 class Own(nn.Module):
     """Velocities of what the student draws, by dense layers."""
 
-    frequencies: Tensor
-
     def __init__(self, coordinates: int, width: int, blocks: int) -> None:
         super().__init__()
-        self.register_buffer("frequencies", clock_frequencies(), persistent=False)
-        self.clock = nn.Sequential(nn.Linear(1 + 2 * len(self.frequencies), CLOCK_WIDTH), nn.SiLU())
+        self.clock = Clock()
         self.dense = Dense(coordinates, width, blocks)
 
     def forward(self, points: Tensor, time: Tensor) -> Tensor:
         """Velocities (N, K) at points (N, K) and times (N, 1) in 0..1."""
-        velocity: Tensor = self.dense(points, self.clock(clock(time, self.frequencies)))
+        velocity: Tensor = self.dense(points, self.clock(time))
         return velocity
 
 
