@@ -79,8 +79,8 @@ def listening(url: str) -> HTTPResponse:
         try:
             response: HTTPResponse = urllib.request.urlopen(url, timeout=30)
             return response
-        except urllib.error.URLError:
-            if time.monotonic() > deadline:
+        except urllib.error.URLError as error:
+            if isinstance(error, urllib.error.HTTPError) or time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
 
