@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import ArrayLike, NDArray
 
 from app.errors import ModelFolderError
@@ -212,10 +213,9 @@ class Details:
         cells = values.reshape(rows, columns, -1)
         around = np.zeros((rows + KERNEL - 1, columns + KERNEL - 1, cells.shape[2]))
         around[1:-1, 1:-1] = cells
-        found = np.empty((rows, columns, KERNEL * KERNEL, cells.shape[2]))
-        for place in range(KERNEL * KERNEL):
-            top, left = divmod(place, KERNEL)
-            found[:, :, place] = around[top : top + rows, left : left + columns]
+        below, right, value = around.strides
+        shape = (rows, columns, KERNEL, KERNEL * cells.shape[2])  # the cells of a row lie side by side
+        found = as_strided(around, shape, (below, right, below, value))
         return found.reshape(rows * columns, -1)
 
 
