@@ -115,13 +115,13 @@ class Flow:
         carried = np.empty_like(points)
         for start in range(0, len(points), BLOCK):
             rows = points[start : start + BLOCK]
-            block = np.zeros((BLOCK, self.dim))
-            block[: len(rows)] = rows
-            state = _silu(block @ self._entry + self._entry_bias)
+            used = len(rows)
+            block, state = np.zeros((BLOCK, self.dim)), np.zeros((BLOCK, len(self._entry_bias)))
+            block[:used] = rows
+            state[:used] = _silu((block @ self._entry)[:used] + self._entry_bias)
             for weight, bias in self._hidden:
-                state = state + _silu(state @ weight + bias)
-            block += state @ self._exit + self._exit_bias
-            carried[start : start + BLOCK] = block[: len(rows)]
+                state[:used] += _silu((state @ weight)[:used] + bias)
+            carried[start : start + BLOCK] = rows + ((state @ self._exit)[:used] + self._exit_bias)
         return carried
 
 
@@ -190,10 +190,10 @@ class Details:
             block[: len(rows)] = rows
             leading, trailing = block[:, : self.leading], block[:, self.leading :]
             pictures = leading @ self._picture[: self.leading], trailing @ self._picture[self.leading :]
-            shown = np.concatenate([part.reshape(BLOCK, *self._grid, -1) for part in pictures], axis=3)
             drawn = np.zeros_like(pictures[0])
             for number in range(len(rows)):
-                drawn[number] = self._draw(shown[number]).ravel()
+                shown = [part[number].reshape(*self._grid, -1) for part in pictures]
+                drawn[number] = self._draw(np.concatenate(shown, axis=2)).ravel()
             fitting = drawn @ self._back + self._keep * trailing
             rows[:, self.leading :] = fitting[: len(rows)]
         return completed
@@ -220,7 +220,7 @@ class Details:
 
 
 def _silu(values: Doubles) -> Doubles:
-    activated: Doubles = values / (1 + np.exp(-np.clip(values, -500, 500)))
+    activated: Doubles = values / (1 + np.exp(np.minimum(-values, 500)))
     return activated
 
 
@@ -286,7 +286,7 @@ class Prior:
             if self.details is not None:
                 points = self.details.complete(points)
             for row in points:
-                row[:] = self._mean + np.einsum("ij,j->i", self._factor, row)
+                row[:] = self._mean + self._factor @ row
             return _to_latents(points)
         uniform = _random(seed, COMPONENT_STREAM).random_sample(count)
         # Without the last bound: what lies above the others is the last component's, whatever the rounding.

@@ -2,9 +2,8 @@
 
 Trailing coordinates say what is fine, and which fine structure fits depends on the coarse picture around it.
 Dense layers learn that by heart, from the pictures at hand; convolutions over small pictures, which latents
-are turned into linearly, find it in cars that they have not seen. As in the flow, a large network learns
-velocities (flow matching), here given the leading coordinates, is followed further than it goes where it and
-a weak one disagree, and its paths' two ends teach a small one, which goes from start to end in a single pass.
+are turned into linearly, find it in cars that they have not seen. As for the flow, a large network is
+distilled into one that takes a single pass, here given the leading coordinates.
 """
 
 import logging
@@ -17,16 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model_training.codec import Floats
-from model_training.flow import (
-    CLOCK_WIDTH,
-    Clock,
-    Convolutions,
-    Targets,
+from model_training.distillation import (
+    Matching,
     guided_ends,
+    match_distribution,
     matching_loss,
-    start_at_zero,
     train_average,
 )
+from model_training.flow import CLOCK_WIDTH, Clock, Convolutions, Targets, start_at_zero
 from model_training.small_pictures import SmallPictures, places, show
 
 log = logging.getLogger(__name__)
@@ -43,8 +40,13 @@ GUIDANCE = 1.4
 TEACHER_STEPS = 10
 PAIRS = 32_768
 
-BATCH, STUDENT_BATCH, PATH_BATCH = 192, 256, 512
-LEARNING_RATE, STUDENT_RATE = 1.5e-3, 3e-3
+MATCHING_SHARE, MATCHING_GUIDANCE = 1.5, 0.65
+"""Of the last part: its share of the teacher's steps. Nothing is taken back here, so less is enough."""
+OWN_CHANNELS, OWN_BLOCKS, OWN_SHARE = 64, 2, 0.5
+"""Of the network that follows the student, and for what share of the teacher's steps it learns before."""
+
+BATCH, STUDENT_BATCH, PATH_BATCH, MATCHING_BATCH = 192, 256, 512, 128
+LEARNING_RATE, STUDENT_RATE, MATCHING_RATE = 1.5e-3, 3e-3, 1e-4
 
 
 class Teacher(nn.Module):
@@ -157,7 +159,7 @@ def fit_details(
         encoded: what it learns, with all L coordinates.
         held_out: what the logged loss is of.
         picture: as principal_pictures gives it.
-        drawn: (M, K) leading coordinates as the flow draws them; half of the pairs begin from these.
+        drawn: (M, K) leading coordinates as the flow draws them; half of what it makes is to fit to these.
         steps: of the teacher; the others take their share.
 
     Returns:
@@ -177,6 +179,10 @@ def fit_details(
         with torch.no_grad():
             return float(sum(matching(network, held_out) for _ in range(20)) / 20)
 
+    def given_to(rows: int) -> tuple[Tensor]:
+        real = encoded.draw(torch.randint(len(encoded.means), (rows // 2,)))[:, :leading]
+        return (torch.cat([real, drawn[torch.randint(len(drawn), (rows - len(real),))]]),)
+
     teacher = train_average(
         Teacher(*pictures, TEACHER_CHANNELS, TEACHER_BLOCKS), matching, steps, LEARNING_RATE
     )
@@ -184,10 +190,9 @@ def fit_details(
     weak = Teacher(*pictures, WEAK_CHANNELS, WEAK_BLOCKS)
     weak = train_average(weak, matching, math.ceil(WEAK_SHARE * steps), LEARNING_RATE)
     log.info("details, weak network: %.4f", figure(weak))
-    count = min(PAIRS, STUDENT_BATCH * steps)
-    real = encoded.draw(torch.randint(len(encoded.means), (count // 2,)))[:, :leading]
-    given = torch.cat([real, drawn[torch.randint(len(drawn), (count - len(real),))]])
-    starts = torch.randn(count, len(picture) - leading)
+    count, trailing = min(PAIRS, STUDENT_BATCH * steps), len(picture) - leading
+    (given,) = given_to(count)
+    starts = torch.randn(count, trailing)
     ends = torch.cat(
         [
             guided_ends(noise, partial(teacher, part), partial(weak, part), TEACHER_STEPS, GUIDANCE, 0.0)
@@ -208,4 +213,15 @@ def fit_details(
     with torch.no_grad():
         error, power = distilling(student), (weight * ends.square()).mean()
     log.info("details, distilled: %.3f of the variance missed", float(error / power))
+
+    how = Matching(
+        math.ceil(MATCHING_SHARE * steps),
+        math.ceil(OWN_SHARE * steps),
+        MATCHING_BATCH,
+        MATCHING_BATCH,
+        MATCHING_RATE,
+        MATCHING_GUIDANCE,
+    )
+    own = Teacher(*pictures, OWN_CHANNELS, OWN_BLOCKS)
+    student = match_distribution(student, own, teacher, weak, given_to, trailing, how)
     return student.arrays()

@@ -1,18 +1,9 @@
-"""The flow of the prior: learnt by a large network, guided, and distilled into a small one that is quick.
+"""The flow of the prior: learnt by a large network and distilled into a small one that is quick."""
 
-The large network learns the velocities that carry N(0, I) to the latents (flow matching, Lipman et al. 2023).
-Where it and a weak network disagree, it is followed further than it goes (autoguidance, Karras et al. 2024):
-both err to the same side, towards latents that lie between those of cars. The two ends of such paths teach
-the network that is kept to go from the one to the other in one pass. Where it cannot tell them apart it goes
-to their mean, and so it learns on, until what it draws has the distribution that the large network knows
-(distribution matching distillation, Yin et al. 2024).
-"""
-
-import copy
 import logging
 import math
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model_training.codec import Floats
+from model_training.distillation import (
+    Matching,
+    guided_ends,
+    match_distribution,
+    matching_loss,
+    train_average,
+)
 from model_training.small_pictures import SmallPictures, places, show
-from model_training.train import has_bf16
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +31,7 @@ WEAK_CHANNELS, WEAK_BLOCKS, WEAK_WIDTH, WEAK_DENSE_BLOCKS, WEAK_SHARE = 32, 2, 2
 WHOLE_WIDTH, CLOCK_WIDTH, GROUPS = 512, 128, 8
 DROPOUT, CHANNEL_DROPOUT = 0.1, 0.05
 
-WIDTH, DEPTH, SHARE = 320, 3, 4
+WIDTH, DEPTH, SHARE = 320, 6, 2
 """Of the network that is kept, and how many times the teacher's steps it learns for."""
 
 GUIDANCE, GUIDED_FROM = 0.75, 0.3
@@ -43,25 +40,16 @@ from which time on."""
 TEACHER_STEPS = 12
 PAIRS = 65_536
 
-MATCHING_SHARE, MATCHING_GUIDANCE, PAIRS_WEIGHT = 0.4, 0.5, 0.1
+MATCHING_SHARE, MATCHING_GUIDANCE, PAIRS_WEIGHT = 0.6, 0.5, 0.1
 """Of the last part: its share of the teacher's steps, and what the distance to the paths' ends weighs."""
-OWN_WIDTH, OWN_BLOCKS, OWN_SHARE, OWN_STEPS = 384, 3, 0.3, 2
-"""Of the network that follows the student: for what share of the teacher's steps it learns before, and how
-many steps it has for one of the student's."""
+OWN_WIDTH, OWN_BLOCKS, OWN_SHARE = 384, 3, 0.3
+"""Of the network that follows the student, and for what share of the teacher's steps it learns before."""
 
 BATCH, TEACHER_BATCH, PATH_BATCH = 512, 256, 512
-LEARNING_RATE, TEACHER_RATE, WARM_UP, WEIGHT_DECAY, AVERAGE = 1e-3, 1.2e-3, 200, 0.01, 0.999
-OWN_RATE, OWN_BETAS = 5e-4, (0.9, 0.99)
-MATCHING_RATE, MATCHING_BETAS, MATCHING_AVERAGE = 2e-4, (0.5, 0.99), 0.99
-LARGEST_GRADIENT = 1.0
-LOG_STEPS = 250
+TEACHER_RATE, MATCHING_RATE = 1.2e-3, 2e-4
 
 FREQUENCIES = [1.5 * 2.0**octave for octave in range(8)]
 """Of the sines and cosines of time, in radians over the whole way."""
-
-Network = TypeVar("Network", bound=nn.Module)
-Field = Callable[[Tensor, Tensor], Tensor]
-"""Velocities (N, K) at points (N, K) and times (N, 1)."""
 
 
 class Targets(NamedTuple):
@@ -323,141 +311,20 @@ def fit_flow(
     with torch.no_grad():
         error, power = distilling(student), (encoded.weight * ends.square()).mean()
     log.info("distilled: %.3f of the variance missed", float(error / power))
-    return match_distribution(student, starts, ends, teacher, weak, steps).arrays()
 
+    def stray(network: Student) -> Tensor:
+        rows = torch.randint(count, (BATCH,))
+        error: Tensor = (network(starts[rows]) - ends[rows]).square().mean()
+        return PAIRS_WEIGHT * error
 
-def match_distribution(
-    student: Student, starts: Tensor, ends: Tensor, teacher: Field, weak: Field, steps: int
-) -> Student:
-    """Train the student on, until what it draws is distributed as the guided teacher would have it.
-
-    Another network learns the velocities of the student's draws. Noise is added to a draw, and where that
-    network would move it elsewhere than the teacher does, the student follows the teacher.
-
-    Args:
-        starts, ends: (N, K) of guided paths, from which it is not to go far.
-        steps: of the teacher's training; these take their share.
-
-    Returns:
-        the moving average of the student.
-    """
-    coordinates, average = starts.shape[1], copy.deepcopy(student).requires_grad_(False)
-    own = Own(coordinates, OWN_WIDTH, OWN_BLOCKS).eval()  # as its examples never repeat, without dropout
-    follow = torch.optim.AdamW(own.parameters(), betas=OWN_BETAS, weight_decay=0, fused=True)
-    optimizer = torch.optim.AdamW(student.parameters(), betas=MATCHING_BETAS, weight_decay=0, fused=True)
-    fast = has_bf16(torch.device("cpu"))
-
-    def follow_student() -> None:
-        with torch.no_grad():
-            draws = student(torch.randn(BATCH, coordinates))
-        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
-            error = matching_loss(own, torch.randn_like(draws), draws, torch.ones(coordinates))
-        follow.zero_grad()
-        error.backward()  # type: ignore[no-untyped-call]
-        follow.step()
-
-    student.requires_grad_()
-    for step in range(math.ceil(OWN_SHARE * steps)):
-        _set_rate(follow, LEARNING_RATE * min(1.0, (step + 1) / WARM_UP))
-        follow_student()
-    _set_rate(follow, OWN_RATE)
-    count = math.ceil(MATCHING_SHARE * steps)
-    for step in range(count):
-        draws = student(torch.randn(TEACHER_BATCH, coordinates))
-        correction = _correction(draws.detach(), own, teacher, weak)
-        rows = torch.randint(len(starts), (BATCH,))
-        strayed = (student(starts[rows]) - ends[rows]).square().mean()
-        loss = (correction * draws).mean() + PAIRS_WEIGHT * strayed
-        _set_rate(optimizer, MATCHING_RATE * min(1.0, (step + 1) / WARM_UP) * _cosine(step / count))
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(student.parameters(), LARGEST_GRADIENT)
-        optimizer.step()
-        decay = min(MATCHING_AVERAGE, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for mean, value in zip(average.parameters(), student.parameters(), strict=True):
-                mean.lerp_(value, 1 - decay)
-        for _ in range(OWN_STEPS):
-            follow_student()
-        if (step + 1) % LOG_STEPS == 0:
-            log.info("distributions at step %d: %.4f", step + 1, float(correction.square().mean()))
-    return average
-
-
-@torch.no_grad()
-def _correction(draws: Tensor, own: Field, teacher: Field, weak: Field) -> Tensor:
-    """Where (N, K) draws should not go: from where the teacher puts them back to, after some noise, to where
-    their own velocities do; in units of how far that is."""
-    time, noise = 0.02 + 0.96 * torch.rand(len(draws), 1), torch.randn_like(draws)
-    points = (1 - time) * noise + time * draws
-    with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16(torch.device("cpu"))):
-        wanted, followed = teacher(points, time).float(), own(points, time).float()
-        wanted = wanted + MATCHING_GUIDANCE * (wanted - weak(points, time).float())
-    back = points + (1 - time) * wanted
-    distance = (draws - back).abs().mean(1, keepdim=True)
-    correction: Tensor = (1 - time) * (followed - wanted) / distance
-    return correction
-
-
-def matching_loss(network: Field, starts: Tensor, ends: Tensor, weight: Tensor) -> Tensor:
-    """Mean square error of the velocities on the straight lines from starts to ends, at random times."""
-    time = torch.rand(len(ends), 1)
-    error = network((1 - time) * starts + time * ends, time) - (ends - starts)
-    mean: Tensor = (weight * error.square()).mean()
-    return mean
-
-
-def train_average(
-    network: Network, loss: Callable[[nn.Module], Tensor], steps: int, learning_rate: float = LEARNING_RATE
-) -> Network:
-    """Train a network; gives the moving average of its weights and of batch norm's statistics, evaluated."""
-    average = copy.deepcopy(network).requires_grad_(False)
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
-    fast = has_bf16(torch.device("cpu"))
-    for step in range(steps):
-        _set_rate(optimizer, learning_rate * min(1.0, (step + 1) / WARM_UP) * _cosine(step / steps))
-        optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
-            error = loss(network)
-        error.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
-        optimizer.step()
-        decay = min(AVERAGE, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for mean, value in zip(average.parameters(), network.parameters(), strict=True):
-                mean.lerp_(value, 1 - decay)
-            for kept, statistic in zip(average.buffers(), network.buffers(), strict=True):
-                if kept.is_floating_point():
-                    kept.lerp_(statistic, 1 - decay)
-    return average.eval()
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-def _cosine(progress: float) -> float:
-    """From 1 to 0."""
-    return 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def guided_ends(
-    starts: Tensor, teacher: Field, weak: Field, steps: int, guidance: float, guided_from: float
-) -> Tensor:
-    """Where the teacher's paths end that begin at (N, K) starts, by Adams-Bashforth's second-order steps.
-
-    From time `guided_from` on the teacher is followed `guidance` times its difference to the weak network
-    further than it goes.
-    """
-    points, before = starts.clone(), None
-    fast = has_bf16(torch.device("cpu"))
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=fast):
-        for step in range(steps):
-            time = torch.full((len(points), 1), step / steps)
-            velocity = teacher(points, time).float()
-            if step >= guided_from * steps:
-                velocity = velocity + guidance * (velocity - weak(points, time).float())
-            points += (velocity if before is None else 1.5 * velocity - 0.5 * before) / steps
-            before = velocity
-    return points
+    how = Matching(
+        math.ceil(MATCHING_SHARE * steps),
+        math.ceil(OWN_SHARE * steps),
+        TEACHER_BATCH,
+        BATCH,
+        MATCHING_RATE,
+        MATCHING_GUIDANCE,
+    )
+    own = Own(coordinates, OWN_WIDTH, OWN_BLOCKS)
+    student = match_distribution(student, own, teacher, weak, lambda _: (), coordinates, how, stray)
+    return student.arrays()

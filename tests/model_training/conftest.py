@@ -36,11 +36,18 @@ PRINCIPAL = Recipe(
 def small_flow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks of the prior that are soon fitted."""
     sizes = {"CHANNELS": 8, "BLOCKS": 2, "WHOLE_WIDTH": 32, "DENSE_WIDTH": 64, "DENSE_BLOCKS": 2}
-    sizes |= {"WEAK_CHANNELS": 8, "WEAK_BLOCKS": 1, "WEAK_WIDTH": 32, "WIDTH": 64, "OWN_WIDTH": 64}
-    sizes |= {"PAIRS": 4096}
+    sizes |= {"WEAK_CHANNELS": 8, "WEAK_BLOCKS": 1, "WEAK_WIDTH": 32, "WIDTH": 64, "DEPTH": 3}
+    sizes |= {"OWN_WIDTH": 64, "PAIRS": 4096}
     for name, size in sizes.items():
         monkeypatch.setattr(flow, name, size)
-    sizes = {"TEACHER_CHANNELS": 16, "TEACHER_BLOCKS": 1, "WEAK_CHANNELS": 8, "CHANNELS": 16, "BLOCKS": 1}
+    sizes = {
+        "TEACHER_CHANNELS": 16,
+        "TEACHER_BLOCKS": 1,
+        "WEAK_CHANNELS": 8,
+        "CHANNELS": 16,
+        "BLOCKS": 1,
+        "OWN_CHANNELS": 16,
+    }
     for name, size in (sizes | {"PAIRS": 4096}).items():
         monkeypatch.setattr(details, name, size)
 
