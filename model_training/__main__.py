@@ -15,6 +15,7 @@ import numpy as np
 from app.images import Pixels
 from model_training import data
 from model_training.codec import Codec
+from model_training.rate_distortion import LatentPoint
 
 CACHE = Path.home() / ".cache" / "car-vae"
 COMPRESSOR = "compressor.npz"
@@ -146,14 +147,11 @@ def evaluate(options: argparse.Namespace) -> int:
     pixels = data.load(options.data, *size, CACHE).pixels
     figures: dict[str, object] = {**measure(codec, pixels)}
     if options.train_data is not None:
-        from model_training.compression import training_statistics
-        from model_training.rate_distortion import STEPS, rate_distortion
-
         training = data.load(options.train_data, *size, CACHE).pixels
         figures |= _sample_figures(options.model, codec, pixels, training, options.features)
-        statistics = training_statistics(codec, training)
-        points = rate_distortion(codec, statistics, pixels, STEPS)
-        figures["compression"] = [dataclasses.asdict(point) for point in points]
+        searched, encoded = _compression_figures(codec, pixels, training)
+        figures["compression"] = [dataclasses.asdict(point) for point in searched]
+        figures["compression_unsearched"] = [dataclasses.asdict(point) for point in encoded]
     print(json.dumps(figures, indent=2))
     return 0
 
@@ -169,6 +167,23 @@ def _sample_figures(
     fitted = folder / "prior.npz"
     prior = read_prior(fitted.read_bytes(), codec.latent_dim) if fitted.is_file() else None
     return evaluate_samples(codec, prior, pixels, training, FeatureNetwork(features))
+
+
+def _compression_figures(
+    codec: Codec, pixels: Pixels, training: Pixels
+) -> tuple[list[LatentPoint], list[LatentPoint]]:
+    """Bytes and quality of latents as `compress` finds them, and of the encoder's own."""
+    from model_training.compression import training_statistics
+    from model_training.latent_search import search
+    from model_training.rate_distortion import STEPS, rate_distortion
+
+    statistics = training_statistics(codec, training)
+    encoded, _ = codec.encode(pixels)
+    searched = search(codec, statistics, pixels, encoded)
+    return (
+        rate_distortion(codec, statistics, pixels, searched, STEPS),
+        rate_distortion(codec, statistics, pixels, encoded, STEPS),
+    )
 
 
 def fit_compressor(options: argparse.Namespace) -> int:
@@ -188,15 +203,16 @@ def compress(options: argparse.Namespace) -> int:
     from app.images import read_picture
     from model_training.codec import open_codec
     from model_training.compression import Compressor
+    from model_training.latent_search import search
 
     codec, compressor = open_codec(options.model), Compressor.load(options.model / COMPRESSOR)
     try:
         content = options.picture.read_bytes()
-        pixels = read_picture(content, codec.width, codec.height, data.MAX_PIXELS)
+        pixels = np.stack([read_picture(content, codec.width, codec.height, data.MAX_PIXELS)])
     except (OSError, PictureError) as error:
         raise ValueError(f"{options.picture}: {error}") from error
-    mean, _ = codec.encode(np.stack([pixels]))
-    compressed = compressor.compress(mean[0])
+    mean, _ = codec.encode(pixels)
+    compressed = compressor.compress(search(codec, compressor.statistics, pixels, mean)[0])
     options.out.write_bytes(compressed)
     print(f"{len(content):,} bytes -> {len(compressed):,} bytes")
     return 0
@@ -223,8 +239,7 @@ def plot(options: argparse.Namespace) -> int:
     from app.latents import read_prior
     from model_training import plots
     from model_training.codec import open_codec
-    from model_training.compression import training_statistics
-    from model_training.rate_distortion import FORMATS, STEPS, Curve, format_curves, rate_distortion
+    from model_training.rate_distortion import FORMATS, Curve, format_curves
     from model_training.rate_plot import rate_distortion_plot
 
     codec = open_codec(options.model)
@@ -239,9 +254,11 @@ def plot(options: argparse.Namespace) -> int:
     plots.interpolations(codec, pixels, out / "interpolations.png")
     if options.train_data is not None:
         training = data.load(options.train_data, codec.width, codec.height, CACHE).pixels
-        points = rate_distortion(codec, training_statistics(codec, training), pixels, STEPS)
-        ours = Curve("/".join(options.model.parts[-2:]), points[::-1])
+        searched, encoded = _compression_figures(codec, pixels, training)
+        name = "/".join(options.model.parts[-2:])
+        ours = Curve(name, searched[::-1])
         others = [curve for kind in FORMATS for curve in format_curves(kind, pixels)]
+        others.append(Curve(f"{name}, latents of the encoder", encoded[::-1]))
         rate_distortion_plot(ours, others, out / "rate-distortion.png")
     if (options.model / "metrics.jsonl").is_file():
         plots.loss_curve(options.model / "metrics.jsonl", out / "loss.png")

@@ -9,7 +9,7 @@ from PIL import Image
 
 from app.images import Pixels
 from app.quality import psnr, ssim
-from model_training.codec import Codec
+from model_training.codec import Codec, Floats
 from model_training.compression import Compressor, Statistics
 
 STEPS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
@@ -39,23 +39,23 @@ class LatentPoint(Point):
 
 
 def rate_distortion(
-    codec: Codec, statistics: Statistics, pixels: Pixels, steps: Sequence[float]
+    codec: Codec, statistics: Statistics, pixels: Pixels, latents: Floats, steps: Sequence[float]
 ) -> list[LatentPoint]:
-    """Compress pictures, decompress the bytes and measure, for each quantiser step.
+    """Compress latents, decompress the bytes and measure, for each quantiser step.
 
     Args:
         statistics: of the training set.
         pixels: (N, height, width, 3) uint8, pictures the model has not seen.
+        latents: (N, L) float32, what is to be compressed for each of them.
 
     Returns:
         bytes are of the latent alone: the model, the frequencies and the step are known to both ends.
     """
-    mean, _ = codec.encode(pixels)
-    unquantised = float(np.mean(psnr(pixels, codec.decode(mean))))
+    unquantised = float(np.mean(psnr(pixels, codec.decode(latents))))
     points = []
     for step in steps:
         compressor = Compressor.fit(statistics, step)
-        files = [compressor.compress(latent) for latent in mean]
+        files = [compressor.compress(latent) for latent in latents]
         pictures = codec.decode(np.stack([compressor.decompress(file) for file in files]))
         sizes = [len(file) for file in files]
         decibels = float(np.mean(psnr(pixels, pictures)))

@@ -40,9 +40,8 @@ class Blocks:
 
 def test_coarser_steps_take_fewer_bytes_and_lose_more(cars: Pixels, other_cars: Pixels) -> None:
     codec = Blocks()
-    fine, middle, coarse = rate_distortion(
-        codec, training_statistics(codec, cars), other_cars, [0.5, 30, 120]
-    )
+    statistics, (latents, _) = training_statistics(codec, cars), codec.encode(other_cars)
+    fine, middle, coarse = rate_distortion(codec, statistics, other_cars, latents, [0.5, 30, 120])
     assert fine.bytes > middle.bytes > coarse.bytes > 0
     assert fine.psnr > middle.psnr > coarse.psnr
     assert fine.ssim > coarse.ssim

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from app.images import Pixels
+from model_training.codec import Floats
+from model_training.compression import Doubles, Statistics
+from model_training.latent_search import search
+
+WIDTH, HEIGHT, LATENT_DIM = 8, 6, 5
+RANDOM = np.random.default_rng(0)
+MIXING = RANDOM.normal(0, 9, (LATENT_DIM, HEIGHT * WIDTH * 3))
+MIXING[-1] = 0  # nothing is seen of the last number
+
+
+class Curved:
+    """A decoder that bends, and an encoder that knows nothing."""
+
+    width, height, latent_dim = WIDTH, HEIGHT, LATENT_DIM
+
+    def encode(self, pixels: Pixels) -> tuple[Floats, Floats]:
+        mean = np.zeros((len(pixels), LATENT_DIM), dtype=np.float32)
+        return mean, mean
+
+    def decode(self, latents: Floats) -> Pixels:
+        levels = 127.5 + 127.5 * np.tanh(latents @ MIXING / 100)
+        return np.rint(levels).astype(np.uint8).reshape(-1, HEIGHT, WIDTH, 3)
+
+
+def statistics(deviations: Doubles) -> Statistics:
+    return Statistics(np.zeros(LATENT_DIM), np.full(LATENT_DIM, 0.1), np.eye(LATENT_DIM), deviations)
+
+
+VARIED = statistics(np.full(LATENT_DIM, 15.0))
+
+
+def error(pixels: Pixels, latents: Floats) -> Doubles:
+    difference = pixels - Curved().decode(latents).astype(np.float64)
+    return np.asarray((difference**2).mean(axis=(1, 2, 3)))
+
+
+def test_the_latents_that_made_the_pictures_are_found() -> None:
+    latents = RANDOM.normal(0, 1, (20, LATENT_DIM)).astype(np.float32)
+    codec, pixels = Curved(), Curved().decode(latents)
+    start, _ = codec.encode(pixels)
+    found = search(codec, VARIED, pixels, start)
+    assert found.dtype == np.float32
+    assert found.shape == start.shape
+    assert error(pixels, found).mean() < 0.02 * error(pixels, start).mean()
+    assert np.abs(found - latents)[:, :-1].max() < 0.5
+
+
+def test_what_no_picture_shows_goes_to_the_mean() -> None:
+    start = np.zeros((1, LATENT_DIM), dtype=np.float32)
+    start[0, -1] = 3
+    found = search(Curved(), VARIED, Curved().decode(start), start)
+    assert found[0, -1] == pytest.approx(0, abs=1e-3)
+
+
+def test_what_never_varies_stays() -> None:
+    latents = RANDOM.normal(0, 1, (5, LATENT_DIM)).astype(np.float32)
+    start = np.zeros_like(latents)
+    deviations = np.array([15.0, 15, 15, 0, 0])
+    found = search(Curved(), statistics(deviations), Curved().decode(latents), start)
+    assert np.abs(found[:, 3:]).max() < 1e-3
+    assert (np.abs(found[:, :3]).max(axis=1) > 0.1).all()
+
+
+@pytest.mark.parametrize("start", [0, 1.5, -40])
+def test_pictures_that_no_latent_gives_end_no_less_probable(start: float) -> None:
+    codec, begun = Curved(), np.full((12, LATENT_DIM), start, dtype=np.float32)
+    pixels = np.concatenate(
+        [
+            RANDOM.integers(0, 256, (10, HEIGHT, WIDTH, 3)),
+            np.zeros((1, HEIGHT, WIDTH, 3)),
+            np.full((1, HEIGHT, WIDTH, 3), 255),
+        ]
+    ).astype(np.uint8)
+    found = search(codec, VARIED, pixels, begun)
+    variance = error(pixels, begun) + 1 / 12
+
+    def improbable(latents: Floats) -> Doubles:
+        squares = (VARIED.coefficients(latents) / VARIED.deviations) ** 2
+        return np.asarray(error(pixels, latents) * pixels[0].size / variance + squares.sum(axis=1))
+
+    assert np.isfinite(found).all()
+    assert (improbable(found) <= improbable(begun) * (1 + 1e-6)).all()
