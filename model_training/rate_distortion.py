@@ -12,7 +12,7 @@ from app.quality import psnr, ssim
 from model_training.codec import Codec, Floats
 from model_training.compression import Compressor, Statistics
 
-STEPS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
+STEPS = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 """Quantiser steps worth comparing, from next to no loss to next to no bytes."""
 
 
