@@ -84,3 +84,17 @@ def test_pictures_that_no_latent_gives_end_no_less_probable(start: float) -> Non
 
     assert np.isfinite(found).all()
     assert (improbable(found) <= improbable(begun) * (1 + 1e-6)).all()
+
+
+class Rippled(Curved):
+    """A decoder of which differences say nothing true."""
+
+    def decode(self, latents: Floats) -> Pixels:
+        return super().decode(np.sin(40 * latents) + latents)
+
+
+def test_where_no_step_helps_the_encoder_is_right() -> None:
+    codec, start = Rippled(), np.zeros((10, LATENT_DIM), dtype=np.float32)
+    noise = RANDOM.integers(-1, 2, (10, HEIGHT, WIDTH, 3))
+    pixels = (codec.decode(start) + noise).astype(np.uint8)
+    np.testing.assert_array_equal(search(codec, VARIED, pixels, start), start)
