@@ -138,7 +138,7 @@ def fit_features(options: argparse.Namespace) -> int:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Measure a training run or an exported model folder; with --train-data its samples too."""
+    """Measure a training run or an exported model folder; with --train-data its samples and bytes too."""
     from model_training.codec import open_codec
     from model_training.evaluate import evaluate as measure
 
@@ -334,7 +334,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("evaluate", help=evaluate.__doc__)
     command.add_argument("model", type=Path, help=model)
     command.add_argument("--data", required=True, help=f"pictures the model has not seen: {pictures}")
-    command.add_argument("--train-data", help="pictures it was trained on: measure the samples by them too")
+    command.add_argument("--train-data", help="pictures it was trained on: measure samples and bytes by them")
     command.add_argument(
         "--features", default=FEATURES, type=Path, help="what fit-features wrote; default: %(default)s"
     )

@@ -19,9 +19,6 @@ DIFFERENCE = 4.0
 """Widths of a posterior that one coefficient is moved by: at a quarter of it, rounding to grey levels hides
 much of what the decoder does; at twice it, nothing is gained."""
 
-LENGTHS = np.array([1.0, 0.5, 0.25])[:, np.newaxis]
-"""Shares of a step that are tried: in a picture unlike a car the whole of it may go too far."""
-
 ROUNDING = 1 / 12
 """Variance that rounding to grey levels leaves."""
 
@@ -64,7 +61,7 @@ def _search_one(codec: Codec, statistics: Statistics, picture: Floats, start: Do
         jacobian = (decoded[1:] - decoded[0]) / DIFFERENCE  # transposed: (L, values)
         curvature = (jacobian @ jacobian.T).astype(np.float64) + np.diag(weights)
         step = np.linalg.solve(curvature, jacobian @ error - weights * coefficients)
-        tried = np.concatenate((coefficients[np.newaxis], coefficients + LENGTHS * step))
+        tried = np.stack((coefficients, coefficients + step))
         errors = ((picture - decode(tried)) ** 2).sum(axis=1)
         coefficients = tried[np.argmin(errors + tried**2 @ weights)]
     return coefficients
