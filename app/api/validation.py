@@ -1,0 +1,327 @@
+"""What requests and answers look like: the models that OpenAPI shows, and the checks of what clients send."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from app.errors import InvalidField, TooManyItems, WrongModel
+from app.latents import MAX_SEED
+from app.manifest import Precision
+
+MIN_SIZE, MAX_SIZE = 16, 2048
+MIN_WAYPOINTS, MAX_WAYPOINTS = 2, 16
+MAX_FRAMES = 64
+DEFAULT_STEPS = 8
+MAX_PROBLEMS = 20
+"""Most problems that one answer lists."""
+NUMBERS = frozenset((int, float))
+
+Latent = list[float]
+Seed = Annotated[int | None, Field(ge=0, le=MAX_SEED, description=f"an integer from 0 to {MAX_SEED}")]
+Ignored = Annotated[
+    Any, Field(description="Accepted and ignored, so that an answer is a valid body as it stands.")
+]
+DataURL = Annotated[str, Field(description="A PNG file as data URL.", pattern="^data:image/png;base64,")]
+
+
+class Options(BaseModel):
+    """What a client may choose. A description completes the sentence `must be ...` that a client is told."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EncodeOptions(Options):
+    """Query of /encode."""
+
+    sample: bool = Field(default=False, description="true or false: draw the latents from N(mean, std^2)")
+    seed: Seed = None
+
+
+class PictureOptions(Options):
+    """Query of the endpoints that answer pictures."""
+
+    size: int | None = Field(
+        default=None,
+        ge=MIN_SIZE,
+        le=MAX_SIZE,
+        description=f"an integer from {MIN_SIZE} to {MAX_SIZE}: pixels of the longer edge of each picture",
+    )
+
+
+class SampleOptions(Options):
+    """Body of POST /sample, query of GET /sample."""
+
+    count: int = Field(default=1, ge=1, le=64, description="an integer from 1 to 64")
+    seed: Seed = None
+    temperature: float = Field(default=1.0, ge=0, le=2, description="a number from 0 to 2")
+    prior: Literal["fitted", "standard"] | None = Field(
+        default=None, description='"fitted" (unless given, where the model has such a prior) or "standard"'
+    )
+
+
+class PathOptions(Options):
+    """How /interpolate goes from one waypoint to the next."""
+
+    steps: int | None = Field(
+        default=None,
+        ge=2,
+        le=MAX_FRAMES,
+        description=f"an integer from 2 to {MAX_FRAMES}, {DEFAULT_STEPS} unless given: frames over the whole "
+        "path, both ends included",
+    )
+    lambdas: list[Annotated[float, Field(ge=0, le=1)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_FRAMES,
+        description=f"1 to {MAX_FRAMES} numbers from 0 to 1, with two waypoints only and instead of steps",
+    )
+    method: Literal["linear", "spherical"] = Field(default="linear", description='"linear" or "spherical"')
+
+
+class LatentsBody(Options):
+    """Body of /decode, 4 MiB at most. The answers of /encode and /sample are valid bodies as they stand."""
+
+    latents: list[Latent] = Field(
+        min_length=1, description="Points of the latent space, `latent_dim` numbers each."
+    )
+    model: str | None = Field(default=None, description="the id of the model the latents are of")
+    std: Ignored = None
+    seed: Ignored = None
+    images: Ignored = None
+
+
+class PathBody(LatentsBody, PathOptions):
+    """JSON body of /interpolate: waypoints, and the path between them."""
+
+    latents: list[Latent] = Field(
+        min_length=MIN_WAYPOINTS,
+        max_length=MAX_WAYPOINTS,
+        description="Waypoints in the latent space, `latent_dim` numbers each.",
+    )
+
+
+class PathForm(PathOptions):
+    """Fields of a multipart body of /interpolate; `lambdas` is comma-separated or repeated."""
+
+    image: list[bytes] = Field(
+        min_length=MIN_WAYPOINTS,
+        max_length=MAX_WAYPOINTS,
+        description="Waypoints: 2 to 16 pictures.",
+        json_schema_extra={"items": {"type": "string", "format": "binary"}},
+    )
+
+
+class PicturesForm(Options):
+    """Fields of a multipart body with pictures."""
+
+    image: list[bytes] = Field(
+        min_length=1,
+        description="A picture; repeat the field for more.",
+        json_schema_extra={"items": {"type": "string", "format": "binary"}},
+    )
+
+
+class EncodeAnswer(BaseModel):
+    """The posterior of each picture."""
+
+    model: str
+    latents: list[Latent] = Field(description="Means, or draws where `sample` is true.")
+    std: list[Latent] = Field(description="Standard deviations.")
+
+
+class DecodeAnswer(BaseModel):
+    """A picture for each latent."""
+
+    model: str
+    images: list[DataURL]
+
+
+class ReconstructAnswer(EncodeAnswer):
+    """Each picture as the model sees it again, and how close it comes to the fitted input."""
+
+    images: list[DataURL]
+    psnr: list[float] = Field(description="Peak signal-to-noise ratio in dB.")
+    ssim: list[float] = Field(description="Structural similarity, 1 for equal pictures.")
+
+
+class SampleAnswer(BaseModel):
+    """Pictures drawn from the prior, and what repeats them."""
+
+    model: str
+    seed: int
+    latents: list[Latent]
+    images: list[DataURL]
+
+
+class PathAnswer(BaseModel):
+    """The frames of the path."""
+
+    model: str
+    lambdas: list[float] = Field(
+        description="Place of each frame on the path, 0 at its start and 1 at its end."
+    )
+    latents: list[Latent]
+    images: list[DataURL]
+
+
+class PictureSize(BaseModel):
+    """Size of a picture in pixels."""
+
+    width: int
+    height: int
+
+
+class DirectionAnswer(BaseModel):
+    """A principal direction of the latent space."""
+
+    vector: Latent = Field(description="A unit vector, `latent_dim` numbers.")
+    std: float = Field(description="Standard deviation of cars along it.")
+
+
+class ModelAnswer(BaseModel):
+    """The served model."""
+
+    id: str
+    name: str
+    version: int
+    image_size: PictureSize
+    latent_dim: int
+    parameters: int
+    provider: str = Field(description="The execution provider the model really runs on.")
+    precision: Precision = Field(description="Of the graphs: `fp32`, or `int8` for CPUs.")
+    max_items: int
+    metrics: dict[str, float]
+    directions: list[DirectionAnswer] = Field(
+        description="Where cars differ most, strongest first; empty for a model without a fitted prior."
+    )
+
+
+class HealthAnswer(BaseModel):
+    """The service is well."""
+
+    status: Literal["ok"]
+
+
+class FieldProblem(BaseModel):
+    """What is wrong in one place of the request."""
+
+    place: str
+    message: str
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: list[FieldProblem] | None = Field(
+        default=None, description="With status 422: each place that is wrong."
+    )
+
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def from_json(model: type[AnyOptions], values: dict[str, Any]) -> AnyOptions:
+    """Check a decoded JSON body; types are taken as they are: "3" and true are not numbers."""
+    try:
+        return model.model_validate(values, strict=True)
+    except ValidationError as error:
+        raise InvalidField(_problems(model, error, "")) from None
+
+
+def from_strings(
+    model: type[AnyOptions], values: Mapping[str, str | list[str]], within: str = ""
+) -> AnyOptions:
+    """Check query parameters or form fields, which are text; `within` stands before the name of the place."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise InvalidField(_problems(model, error, within)) from None
+
+
+def from_query(model: type[AnyOptions], query: Mapping[str, str]) -> AnyOptions:
+    """Check the query parameters the model knows; others are ignored, as is the custom in HTTP."""
+    known = {name: query[name] for name in model.model_fields if name in query}
+    return from_strings(model, known, "query.") if known else model()
+
+
+def _problems(model: type[Options], error: ValidationError, within: str) -> list[tuple[str, str]]:
+    return [
+        (within + _place(fault["loc"])[:100], _message(model, fault["loc"]))
+        for fault in error.errors(include_url=False, include_context=False, include_input=False)[
+            :MAX_PROBLEMS
+        ]
+    ]
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    names = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return "".join(names).removeprefix(".")
+
+
+def _message(model: type[Options], location: tuple[int | str, ...]) -> str:
+    field = model.model_fields.get(str(location[0]))
+    return "unknown field" if field is None else f"must be {field.description}"
+
+
+def read_latents(body: dict[str, Any], model_id: str, dim: int, max_items: int) -> NDArray[np.float32]:
+    """Take the latents out of a decoded JSON body.
+
+    Args:
+        body: its `latents` is to be a list of lists of `dim` finite numbers; its `model`, if any, `model_id`.
+
+    Returns:
+        (N, dim) float32, 1 <= N <= max_items.
+
+    Raises:
+        InvalidField: names the first place that is wrong. TooManyItems. WrongModel.
+    """
+    model = body.get("model")
+    if model is not None and not isinstance(model, str):
+        raise InvalidField([("model", "must be a text")])
+    if model is not None and model != model_id:
+        raise WrongModel(f"the latents are of another model; this service runs {model_id}")
+    rows = body.get("latents")
+    if not isinstance(rows, list) or not rows:
+        raise InvalidField([("latents", f"must be a list of latents, {dim} numbers each")])
+    if len(rows) > max_items:
+        raise TooManyItems(f"{len(rows)} latents; at most {max_items} are allowed in one request")
+    for index, row in enumerate(rows):
+        if type(row) is not list or len(row) != dim:
+            raise InvalidField([(f"latents[{index}]", f"must be a list of {dim} numbers")])
+        if not NUMBERS.issuperset(map(type, row)):
+            place = next(place for place, value in enumerate(row) if type(value) not in NUMBERS)
+            raise InvalidField([(f"latents[{index}][{place}]", "must be a number")])
+    with np.errstate(over="ignore"):
+        latents = np.array(rows, dtype=np.float32)
+    finite = np.isfinite(latents)
+    if not finite.all():
+        index, place = np.argwhere(~finite)[0]
+        raise InvalidField([(f"latents[{index}][{place}]", "must be a number that float32 can hold")])
+    return latents
+
+
+def refuse_unknown(model: type[Options], body: dict[str, Any]) -> None:
+    """Raises InvalidField where a body has fields that `model` has not."""
+    unknown = [name for name in body if name not in model.model_fields]
+    if unknown:
+        raise InvalidField([(name[:100], "unknown field") for name in unknown[:MAX_PROBLEMS]])
+
+
+def check_path(options: PathOptions, waypoints: int) -> None:
+    """Raises InvalidField where the options do not go together, or not with the number of waypoints."""
+    if not MIN_WAYPOINTS <= waypoints <= MAX_WAYPOINTS:
+        raise InvalidField([("waypoints", f"must be {MIN_WAYPOINTS} to {MAX_WAYPOINTS}, not {waypoints}")])
+    if options.lambdas is None:
+        return
+    if options.steps is not None:
+        raise InvalidField([("lambdas", "must not be given together with steps")])
+    if waypoints != MIN_WAYPOINTS:
+        raise InvalidField([("lambdas", f"must be given with two waypoints only, not {waypoints}")])

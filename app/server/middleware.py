@@ -1,0 +1,286 @@
+"""Before every request, as pure ASGI: its id and timing, the API key, the body limit, and lost clients."""
+
+import asyncio
+import hmac
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from starlette.requests import ClientDisconnect, Request
+
+from app.errors import BodyTooLarge, NotReady, QueueFull, StartupError, Unauthorized
+from app.problems import from_service_error, problem
+from app.stages import Stages
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+CLIENT_GONE = 499
+"""Status in the metrics of a request whose client left before the answer; nginx uses the same."""
+PATIENCE = 0.05
+"""Seconds a request waits before its connection is watched, so that quick ones never pay for it."""
+
+HARDENING = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+)
+"""Headers of every answer that has not its own."""
+PROBES = frozenset(("/health/live", "/health/ready", "/metrics"))
+"""Asked every few seconds: logged for debugging only, unless they fail."""
+OUTCOMES = {429: "refused", 503: "refused", 504: "late", CLIENT_GONE: "client gone"}
+"""Outcomes in the log of statuses that say more than their family does."""
+
+logger = logging.getLogger(__name__)
+
+
+class RequestObserver(Protocol):
+    """What is told about each request that has been answered."""
+
+    def request(self, path: str, status: int, seconds: float, stages: Stages) -> None:
+        """A request to `path` ended with `status` after `seconds`."""
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of that (lower-case) name."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return None
+
+
+class Tracing:
+    """Gives every request its id, its stages and its line in the log, every answer X-Request-ID,
+    Server-Timing and HARDENING, and every unexpected exception status 500 with the traceback in the log."""
+
+    def __init__(self, app: App, observer: RequestObserver, endpoints: frozenset[str]) -> None:
+        """Wrap an app; only paths in `endpoints` are logged by name."""
+        self._app = app
+        self._observer = observer
+        self._endpoints = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = _request_id(scope)
+        stages = Stages()
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        state["stages"] = stages
+        status = CLIENT_GONE
+
+        async def traced(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                present = {name for name, _ in message["headers"]}
+                message["headers"] += (
+                    *(header for header in HARDENING if header[0] not in present),
+                    (b"x-request-id", request_id.encode()),
+                    (b"server-timing", _server_timing(stages, time.perf_counter() - started)),
+                )
+            await send(message)
+
+        try:
+            await self._app(scope, receive, traced)
+        except ClientDisconnect:
+            logger.debug("the client of request %s has gone", request_id)
+        except asyncio.CancelledError:
+            if status == CLIENT_GONE:
+                late = NotReady("the service was shut down before the request was done")
+                await from_service_error(scope, late)(scope, receive, traced)
+            raise
+        except Exception:
+            logger.exception("request %s to %s failed", request_id, self._endpoint(scope))
+            if status != CLIENT_GONE:
+                raise
+            detail = "a fault of this service; its log has the request id"
+            await problem(scope, 500, detail)(scope, receive, traced)
+        finally:
+            seconds = time.perf_counter() - started
+            self._observer.request(scope["path"], status, seconds, stages)
+            self._log(scope, status, seconds, stages)
+
+    def _endpoint(self, scope: Scope) -> str:
+        """The path where it is one of ours: what else clients write stays out of the log."""
+        path: str = scope["path"]
+        return path if path in self._endpoints else "other"
+
+    def _log(self, scope: Scope, status: int, seconds: float, stages: Stages) -> None:
+        endpoint = self._endpoint(scope)
+        level = logging.DEBUG if status < 400 and endpoint in PROBES else logging.INFO
+        if not logger.isEnabledFor(level):
+            return
+        # Made here: the logger would first look for the line of code that calls it, which nobody asks for.
+        record = logging.LogRecord(logger.name, level, __file__, 0, "request", None, None)
+        record.request = {
+            "request_id": scope["state"]["request_id"],
+            "method": scope.get("method"),
+            "path": endpoint,
+            "status": status,
+            "outcome": OUTCOMES.get(status) or ("ok", "rejected", "failed")[max(0, status // 100 - 3)],
+            "rows": stages.rows,
+            "ms": round(seconds * 1000, 2),
+            "stages": {name: round(value * 1000, 2) for name, value in stages.seconds.items()},
+        }
+        logger.handle(record)
+
+
+def _request_id(scope: Scope) -> str:
+    given = header(scope, b"x-request-id")
+    if given is not None and SANE_REQUEST_ID.fullmatch(given):
+        return given.decode()
+    return secrets.token_hex(16)
+
+
+def _server_timing(stages: Stages, total: float) -> bytes:
+    parts = (stages.server_timing(), f"total;dur={total * 1000:.2f}")
+    return ", ".join(filter(None, parts)).encode()
+
+
+class ApiKey:
+    """Lets only requests with a known key through to the protected paths."""
+
+    def __init__(self, app: App, keys: Sequence[str], protected: frozenset[str]) -> None:
+        self._app = app
+        self._keys = [key.encode() for key in keys]
+        self._protected = protected
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] in self._protected and not self._known(scope):
+            refusal = Unauthorized("send a valid key as `Authorization: Bearer <key>` or `X-API-Key: <key>`")
+            await from_service_error(scope, refusal)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _known(self, scope: Scope) -> bool:
+        given = header(scope, b"x-api-key")
+        if given is None:
+            kind, _, given = (header(scope, b"authorization") or b"").partition(b" ")
+            if kind.lower() != b"bearer":
+                return False
+        # No short cut at the first match: the time taken must not tell which key comes close.
+        return sum([hmac.compare_digest(given.strip(), key) for key in self._keys]) > 0
+
+
+class BodyLimit:
+    """Counts the bytes of bodies as they arrive, of each request and of all together."""
+
+    def __init__(self, app: App, max_body_bytes: int, max_held_bytes: int) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+        self._max_held_bytes = max_held_bytes
+        self._held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            if taken == 0:
+                self._check_declared(scope)
+            message = await receive()
+            size = len(message.get("body", b""))
+            taken += size
+            self._held += size
+            if taken > self._max_body_bytes:
+                raise self._too_large()
+            if self._held > self._max_held_bytes:
+                raise QueueFull("too many request bodies are being received at once; try again later")
+            return message
+
+        try:
+            await self._app(scope, counted, send)
+        finally:
+            self._held -= taken
+
+    def _check_declared(self, scope: Scope) -> None:
+        declared = header(scope, b"content-length")
+        if declared is not None and declared.isdigit() and int(declared) > self._max_body_bytes:
+            raise self._too_large()
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"the body is larger than {self._max_body_bytes} bytes, the most that is allowed")
+
+
+class WhileConnected:
+    """A context in which the task is cancelled when its client goes away; it ends with ClientDisconnect then.
+
+    The whole body must have been received: what the connection says next can only be that it is closed.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._receive = request.receive
+        self._gone = False
+
+    def __enter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task(loop)
+        self._watch: asyncio.Task[None] | None = None
+        self._timer = loop.call_later(PATIENCE, self._start)
+        return self
+
+    def _start(self) -> None:
+        self._watch = asyncio.create_task(self._wait())
+
+    async def _wait(self) -> None:
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and self._task is not None:
+            self._gone = True
+            self._task.cancel()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
+        if (
+            self._gone
+            and self._task is not None
+            and self._task.uncancel() == 0
+            and kind is asyncio.CancelledError
+        ):
+            raise ClientDisconnect from None
+
+
+class PlainStartupError:
+    """Reports a refusal to start as its one line instead of a traceback."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        failure: Message | None = None
+
+        async def held_back(message: Message) -> None:
+            nonlocal failure
+            if message["type"] == "lifespan.startup.failed":
+                failure = message
+            else:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, held_back)
+        except StartupError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+        except BaseException:
+            if failure is not None:
+                await send(failure)
+            raise
