@@ -9,7 +9,7 @@ BIN := .venv/bin
 RUNTIME := $(shell nvidia-smi --list-gpus >/dev/null 2>&1 && echo gpu || echo cpu)
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: help serve test check format train bench bench-gpu bench-training ladder clean
+.PHONY: help serve test check format train bench bench-gpu bench-training cost clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -24,6 +24,7 @@ check: .venv/dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: .venv/dev  ## bring the code into its format
 	$(BIN)/ruff check --fix
@@ -41,8 +42,8 @@ bench-gpu: .venv/dev  ## what a CUDA card does with the model
 bench-training: .venv/dev  ## training beside a plain PyTorch loop and pythae's trainer
 	$(BIN)/python -m tests.performance.training
 
-ladder: .venv/dev  ## what each step of a request costs at best (needs wrk)
-	$(BIN)/python -m tests.performance.ladder
+cost: .venv/dev  ## what each step of a request costs at best (needs wrk)
+	$(BIN)/python -m tests.performance.cost_breakdown
 
 clean:  ## remove what the targets made, but for training runs
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

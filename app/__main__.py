@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from app import logs
 from app.errors import StartupError
-from app.manifest import read_manifest
+from app.model.manifest import read_manifest
+from app.server import logging_setup
+from app.server.reuse_port import SharedAddress
 from app.settings import Settings
-from app.sockets import SharedAddress
 
 WORKER_PATIENCE = 10
 """Seconds after which a worker that does not answer its supervisor is replaced; uvicorn's own five are too
@@ -60,13 +60,13 @@ def _serve(config: uvicorn.Config) -> int:
         print("several workers need a writable temporary folder for their metrics", file=sys.stderr)
         return 1
     with shared as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read by app.metrics in the workers
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read by app.server.metrics in the workers
         supervisor.run()
     return int(any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes))
 
 
 def configuration(settings: Settings) -> uvicorn.Config:
-    """uvicorn's configuration. Its access log is off: app.guards writes a line for each request."""
+    """uvicorn's configuration. Its access log is off: the middleware writes a line a request."""
     return uvicorn.Config(
         "app.main:create_app",
         factory=True,
@@ -75,8 +75,8 @@ def configuration(settings: Settings) -> uvicorn.Config:
         workers=settings.workers,
         timeout_graceful_shutdown=settings.drain_timeout,
         timeout_worker_healthcheck=WORKER_PATIENCE,
-        http="app.connections:GuardedProtocol",
-        log_config=logs.configuration(settings.log_level, settings.log_format),
+        http="app.server.uvicorn_protocol:GuardedProtocol",
+        log_config=logging_setup.configuration(settings.log_level, settings.log_format),
         log_level=settings.log_level,
         access_log=False,
         lifespan="on",

@@ -1,4 +1,4 @@
-"""What can go wrong, and the one table from it to HTTP status codes.
+"""Exceptions: what can go wrong, as one tree that knows nothing of HTTP.
 
 ServiceError                  the message may be shown to a client as it stands
  ├─ PictureError
@@ -124,23 +124,3 @@ class ProviderUnavailable(StartupError):
 
 class KeysUnreadable(StartupError):
     """The file with the API keys cannot be read, or holds none."""
-
-
-STATUS: dict[type[ServiceError], tuple[int, str]] = {
-    UnreadablePicture: (400, "Unreadable picture"),
-    MalformedBody: (400, "Malformed body"),
-    Unauthorized: (401, "Unauthorized"),
-    NotAcceptable: (406, "Not acceptable"),
-    WrongModel: (409, "Latents of another model"),
-    BodyTooLarge: (413, "Body too large"),
-    PictureTooLarge: (413, "Picture too large"),
-    TooManyItems: (413, "Too many items"),
-    UnsupportedPicture: (415, "Unsupported picture format"),
-    UnsupportedBody: (415, "Unsupported body type"),
-    InvalidField: (422, "Invalid input"),
-    QueueFull: (429, "Queue full"),
-    InferenceFailed: (500, "Inference failed"),
-    NotReady: (503, "Not ready"),
-    QueueTimeout: (504, "Waited too long"),
-}
-"""Exception -> (HTTP status, title of the problem)."""

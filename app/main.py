@@ -14,18 +14,22 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 
-from app import docs, logs, openapi, probes, routes
-from app.endpoints import Endpoints
+from app.api import health, openapi
+from app.api.endpoints import ROUTES
 from app.errors import ServiceError
-from app.guards import ApiKey, App, BodyLimit, PlainStartupError, Tracing
-from app.metrics import Metrics
-from app.page import Page
-from app.pool import WorkerPool
-from app.problems import on_http_exception, on_service_error
-from app.service import Service
-from app.session import BATCH_ROWS, SessionSpec
+from app.images.worker_pool import WorkerPool
+from app.inference.session import BATCH_ROWS, SessionSpec
+from app.inference.vae import load_vae
+from app.server import logging_setup
+from app.server.asgi import App
+from app.server.dispatch import Endpoints
+from app.server.metrics import Metrics
+from app.server.middleware import ApiKey, BodyLimit, PlainStartupError, Tracing
+from app.server.problem_details import on_http_exception, on_service_error
 from app.settings import Settings
-from app.vae import load_vae
+from app.state import Service
+from app.web import swagger
+from app.web.page import Page
 
 TIDY_SECONDS = 0.5
 
@@ -34,7 +38,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The service as an ASGI app; without settings they are read from the environment."""
     settings = settings or Settings()
     page = Page()
-    endpoints = frozenset(("/", *(route.path for route in (*routes.ROUTES, *probes.ROUTES))))
+    endpoints = frozenset(("/", *(route.path for route in (*ROUTES, *health.ROUTES))))
     longest_batch = settings.max_batch_rows or max(BATCH_ROWS.values())
     metrics = Metrics(endpoints, settings.queue_timeout, longest_batch)
     app = FastAPI(
@@ -47,16 +51,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # else looked up for every request
     )
     app.state.service = Service(settings, metrics)
-    app.router.routes[:0] = (*routes.ROUTES, *probes.ROUTES, *page.routes, docs.ROUTE)
+    app.router.routes[:0] = (*ROUTES, *health.ROUTES, *page.routes, swagger.ROUTE)
     keys = settings.read_keys()
     document = openapi.document(app.version, bool(keys))
     app.openapi = lambda: document  # type: ignore[method-assign]  # FastAPI's own way to a document made by hand
     # The whole stack, from the inside out, in place of FastAPI's: each layer costs every request its share.
     handlers = {ServiceError: on_service_error, HTTPException: on_http_exception}
-    stack: App = Endpoints(ExceptionMiddleware(app.router, handlers), (*routes.ROUTES, *probes.ROUTES))
+    stack: App = Endpoints(ExceptionMiddleware(app.router, handlers), (*ROUTES, *health.ROUTES))
     stack = BodyLimit(stack, settings.max_body_bytes, settings.max_held_bytes)
     if keys:
-        stack = ApiKey(stack, keys, frozenset(route.path for route in routes.ROUTES))
+        stack = ApiKey(stack, keys, frozenset(route.path for route in ROUTES))
     if settings.cors_origins:
         stack = CORSMiddleware(
             stack,
@@ -106,7 +110,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
     service.vae, service.pool = vae, pool
     tidying = asyncio.create_task(_tidy(service.metrics))
     with _draining_on_sigterm(service):
-        yield {"settings": settings}  # for app.connections
+        yield {"settings": settings}  # for app.server.uvicorn_protocol
     tidying.cancel()
     service.draining = True
     await vae.drain()
@@ -119,7 +123,7 @@ async def _tidy(metrics: Metrics) -> None:
     while True:
         await asyncio.sleep(TIDY_SECONDS)
         metrics.settle()
-        logs.flush()
+        logging_setup.flush()
 
 
 @contextmanager

@@ -8,10 +8,11 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import KeysUnreadable
-from app.manifest import Precision
-from app.schemas import MAX_FRAMES
+from app.model.manifest import Precision
 
 MIB = 2**20
+MAX_FRAMES = 64
+"""Most frames of one path."""
 ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?")
 
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from app.errors import NotReady
-from app.metrics import Metrics
-from app.pool import WorkerPool
+from app.images.worker_pool import WorkerPool
+from app.inference.vae import Vae
+from app.server.metrics import Metrics
 from app.settings import Settings
-from app.stages import Stages
-from app.vae import Vae
+from app.timings import Stages
 
 
 @dataclass(slots=True)

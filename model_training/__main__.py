@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from app.images import Pixels
-from model_training import data
-from model_training.codec import Codec
-from model_training.rate_distortion import LatentPoint
+from app.images.letterbox import Pixels
+from model_training.backends.base import Codec
+from model_training.compression.rate_distortion import LatentPoint
+from model_training.data.dataset import MAX_PIXELS, SYNTHETIC, load, load_split
+from model_training.run_folder import COMPRESSOR, PRIOR
 
 CACHE = Path.home() / ".cache" / "car-vae"
-COMPRESSOR = "compressor.npz"
+
 FEATURES = Path("models/car-features/1/features.onnx")
 
 
@@ -36,16 +37,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train(options: argparse.Namespace) -> int:
     """Train a recipe on a folder of pictures."""
-    from model_training.config import Recipe
     from model_training.distributed import world
-    from model_training.train import Diverged, Interrupted, has_bf16
+    from model_training.recipe import Recipe
+    from model_training.torch_utils import has_bf16
+    from model_training.train import Diverged, Interrupted
     from model_training.train import train as run
 
     recipe = Recipe.load(options.recipe)
     if options.epochs is not None:
         recipe = recipe.with_epochs(options.epochs)
     size = recipe.model.width, recipe.model.height
-    pictures, validation = data.load_split(options.data, options.val, *size, CACHE)
+    pictures, validation = load_split(options.data, options.val, *size, CACHE)
     with world(options.device) as here:
         if here.rank == 0:
             print(f"{len(pictures)} pictures to train on, {len(validation)} to validate")
@@ -71,24 +73,24 @@ def train(options: argparse.Namespace) -> int:
 
 def fit_prior(options: argparse.Namespace) -> int:
     """Fit the density that samples are drawn from."""
-    from model_training import prior
-    from model_training.torch_codec import TorchCodec
+    from model_training.backends.torch_backend import TorchCodec
+    from model_training.prior import fit
 
     codec = TorchCodec(options.run_folder)
-    pictures, validation = data.load_split(options.data, options.val, codec.width, codec.height, CACHE)
-    fitted = prior.fit(codec, pictures.pixels, validation.pixels, options.steps)
-    prior.save(*fitted, options.run_folder / prior.PRIOR)
+    pictures, validation = load_split(options.data, options.val, codec.width, codec.height, CACHE)
+    fitted = fit.fit(codec, pictures.pixels, validation.pixels, options.steps)
+    fit.save(*fitted, options.run_folder / PRIOR)
     return 0
 
 
 def sharpen(options: argparse.Namespace) -> int:
     """Train a run's decoder on against a discriminator; the latents stay as they are."""
     from model_training.adversarial import sharpen as run
-    from model_training.config import Recipe
+    from model_training.recipe import Recipe
 
     recipe = Recipe.load(options.recipe)
     size = recipe.model.width, recipe.model.height
-    pictures, validation = data.load_split(options.data, options.val, *size, CACHE)
+    pictures, validation = load_split(options.data, options.val, *size, CACHE)
     pixels = pictures.pixels, validation.pixels
     print(json.dumps(run(options.run_folder, options.out, recipe, *pixels, resume=options.resume), indent=2))
     return 0
@@ -96,18 +98,18 @@ def sharpen(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """Write a model folder for the service."""
-    from model_training.evaluate import evaluate as measure
-    from model_training.export import export as run
-    from model_training.torch_codec import TorchCodec
+    from model_training.backends.torch_backend import TorchCodec
+    from model_training.evaluation.reconstructions import evaluate as measure
+    from model_training.export.model_folder import export as run
 
     target: Path = options.out
     if not target.name.isdigit():
         raise ValueError(f"--out is models/NAME/VERSION with a whole number for the version, not {target}")
     codec = TorchCodec(options.run_folder)
-    pixels = data.load(options.data, codec.width, codec.height, CACHE).pixels
+    pixels = load(options.data, codec.width, codec.height, CACHE).pixels
     figures = measure(codec, pixels)
     if options.train_data is not None:
-        training = data.load(options.train_data, codec.width, codec.height, CACHE).pixels
+        training = load(options.train_data, codec.width, codec.height, CACHE).pixels
         figures |= _sample_figures(options.run_folder, codec, pixels, training, options.features)
     manifest = run(
         options.run_folder,
@@ -124,30 +126,30 @@ def export(options: argparse.Namespace) -> int:
 
 def fit_features(options: argparse.Namespace) -> int:
     """Train the network whose features samples and photographs are compared by."""
-    from model_training import contrastive
+    from model_training.evaluation import simclr
 
-    recipe = contrastive.FeatureRecipe.load(options.recipe or contrastive.DEFAULT_RECIPE)
+    recipe = simclr.FeatureRecipe.load(options.recipe or simclr.DEFAULT_RECIPE)
     size = recipe.width, recipe.height
-    pixels = np.concatenate([data.load(source, *size, CACHE).pixels for source in options.data])
-    validation = data.load(options.val, *size, CACHE).pixels
-    network = contrastive.fit(recipe, pixels)
-    contrastive.export(network, recipe, options.out)
-    figures = {"pictures": len(pixels), "retrieval": contrastive.retrieval(network, validation)}
+    pixels = np.concatenate([load(source, *size, CACHE).pixels for source in options.data])
+    validation = load(options.val, *size, CACHE).pixels
+    network = simclr.fit(recipe, pixels)
+    simclr.export(network, recipe, options.out)
+    figures = {"pictures": len(pixels), "retrieval": simclr.retrieval(network, validation)}
     print(json.dumps(figures, indent=2))
     return 0
 
 
 def evaluate(options: argparse.Namespace) -> int:
     """Measure a training run or an exported model folder; with --train-data its samples and bytes too."""
-    from model_training.codec import open_codec
-    from model_training.evaluate import evaluate as measure
+    from model_training.backends.load import open_codec
+    from model_training.evaluation.reconstructions import evaluate as measure
 
     codec = open_codec(options.model)
     size = codec.width, codec.height
-    pixels = data.load(options.data, *size, CACHE).pixels
+    pixels = load(options.data, *size, CACHE).pixels
     figures: dict[str, object] = {**measure(codec, pixels)}
     if options.train_data is not None:
-        training = data.load(options.train_data, *size, CACHE).pixels
+        training = load(options.train_data, *size, CACHE).pixels
         figures |= _sample_figures(options.model, codec, pixels, training, options.features)
         searched, encoded = _compression_figures(codec, pixels, training)
         figures["compression"] = [dataclasses.asdict(point) for point in searched]
@@ -160,9 +162,9 @@ def _sample_figures(
     folder: Path, codec: Codec, pixels: Pixels, training: Pixels, features: Path
 ) -> dict[str, float]:
     """What samples of a run or of a model folder are worth."""
-    from app.latents import read_prior
-    from model_training.evaluate import evaluate_samples
-    from model_training.features import FeatureNetwork
+    from app.model.prior import read_prior
+    from model_training.evaluation.feature_network import FeatureNetwork
+    from model_training.evaluation.samples import evaluate_samples
 
     fitted = folder / "prior.npz"
     prior = read_prior(fitted.read_bytes(), codec.latent_dim) if fitted.is_file() else None
@@ -173,9 +175,9 @@ def _compression_figures(
     codec: Codec, pixels: Pixels, training: Pixels
 ) -> tuple[list[LatentPoint], list[LatentPoint]]:
     """Bytes and quality of latents as `compress` finds them, and of the encoder's own."""
-    from model_training.compression import training_statistics
-    from model_training.latent_search import search
-    from model_training.rate_distortion import STEPS, rate_distortion
+    from app.codes.latent_search import search
+    from model_training.compression.fit import training_statistics
+    from model_training.compression.rate_distortion import STEPS, rate_distortion
 
     statistics = training_statistics(codec, training)
     encoded, _ = codec.encode(pixels)
@@ -188,27 +190,28 @@ def _compression_figures(
 
 def fit_compressor(options: argparse.Namespace) -> int:
     """Fit what `compress` and `decompress` need beside the model."""
-    from model_training.codec import open_codec
-    from model_training.compression import Compressor, training_statistics
+    from app.codes.compressor import Compressor
+    from model_training.backends.load import open_codec
+    from model_training.compression.fit import training_statistics
 
     codec = open_codec(options.model)
-    training = data.load(options.data, codec.width, codec.height, CACHE).pixels
+    training = load(options.data, codec.width, codec.height, CACHE).pixels
     Compressor.fit(training_statistics(codec, training), options.step).save(options.model / COMPRESSOR)
     return 0
 
 
 def compress(options: argparse.Namespace) -> int:
     """Turn a picture into a file of some hundred bytes."""
+    from app.codes.compressor import Compressor
+    from app.codes.latent_search import search
     from app.errors import PictureError
-    from app.images import read_picture
-    from model_training.codec import open_codec
-    from model_training.compression import Compressor
-    from model_training.latent_search import search
+    from app.images.decode import read_picture
+    from model_training.backends.load import open_codec
 
     codec, compressor = open_codec(options.model), Compressor.load(options.model / COMPRESSOR)
     try:
         content = options.picture.read_bytes()
-        pixels = np.stack([read_picture(content, codec.width, codec.height, data.MAX_PIXELS)])
+        pixels = np.stack([read_picture(content, codec.width, codec.height, MAX_PIXELS)])
     except (OSError, PictureError) as error:
         raise ValueError(f"{options.picture}: {error}") from error
     mean, _ = codec.encode(pixels)
@@ -222,8 +225,8 @@ def decompress(options: argparse.Namespace) -> int:
     """Turn such a file back into a picture; the suffix of --out says which kind."""
     from PIL import Image
 
-    from model_training.codec import open_codec
-    from model_training.compression import Compressor
+    from app.codes.compressor import Compressor
+    from model_training.backends.load import open_codec
 
     codec, compressor = open_codec(options.model), Compressor.load(options.model / COMPRESSOR)
     try:
@@ -236,14 +239,14 @@ def decompress(options: argparse.Namespace) -> int:
 
 def plot(options: argparse.Namespace) -> int:
     """Draw the loss curve, reconstructions, samples, interpolations and the rate-distortion curve."""
-    from app.latents import read_prior
-    from model_training import plots
-    from model_training.codec import open_codec
-    from model_training.rate_distortion import FORMATS, Curve, format_curves
-    from model_training.rate_plot import rate_distortion_plot
+    from app.model.prior import read_prior
+    from model_training.backends.load import open_codec
+    from model_training.compression.image_formats import FORMATS, Curve, format_curves
+    from model_training.evaluation import plots
+    from model_training.evaluation.rate_plot import rate_distortion_plot
 
     codec = open_codec(options.model)
-    pixels = data.load(options.data, codec.width, codec.height, CACHE).pixels
+    pixels = load(options.data, codec.width, codec.height, CACHE).pixels
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     plots.reconstructions(codec, pixels, out / "reconstructions.png", originals=options.originals)
@@ -253,7 +256,7 @@ def plot(options: argparse.Namespace) -> int:
         plots.samples(codec, prior, out / "samples-fitted.png")
     plots.interpolations(codec, pixels, out / "interpolations.png")
     if options.train_data is not None:
-        training = data.load(options.train_data, codec.width, codec.height, CACHE).pixels
+        training = load(options.train_data, codec.width, codec.height, CACHE).pixels
         searched, encoded = _compression_figures(codec, pixels, training)
         name = "/".join(options.model.parts[-2:])
         ours = Curve(name, searched[::-1])
@@ -268,7 +271,7 @@ def plot(options: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m model_training")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    pictures = f"folder of pictures, or {data.SYNTHETIC!r} for drawn cars"
+    pictures = f"folder of pictures, or {SYNTHETIC!r} for drawn cars"
 
     command = commands.add_parser("train", help=train.__doc__)
     command.add_argument(
@@ -300,7 +303,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=fit_prior)
 
     command = commands.add_parser("sharpen", help=sharpen.__doc__)
-    command.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a run with a prior.npz")
+    command.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a run with a fit.npz")
     command.add_argument("--recipe", default="best", help="what it was trained by; default: %(default)s")
     command.add_argument("--data", required=True, help=f"the pictures to look like: {pictures}")
     command.add_argument("--val", help="pictures to validate on; without it a tenth of --data is held out")
@@ -311,9 +314,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("export", help=export.__doc__)
     command.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training run")
     command.add_argument("--out", required=True, type=Path, help="models/NAME/VERSION")
-    command.add_argument(
-        "--data", default=data.SYNTHETIC, help=f"pictures to check and measure on: {pictures}"
-    )
+    command.add_argument("--data", default=SYNTHETIC, help=f"pictures to check and measure on: {pictures}")
     command.add_argument(
         "--trained-on", default="unknown", help="the training data and its terms, for the manifest"
     )

@@ -18,15 +18,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from app.images import Pixels
-from app.latents import read_prior
+from app.images.letterbox import Pixels
+from app.model.prior import read_prior
 from model_training import checkpoint
-from model_training.augmentation import augment
-from model_training.config import Recipe, SharpeningConfig
-from model_training.model import VAE
-from model_training.prior import PRIOR
-from model_training.torch_codec import TorchCodec
-from model_training.train import BEST, CHECKPOINT_SECONDS, LATEST, has_bf16, to_float, validate
+from model_training.backends.torch_backend import TorchCodec
+from model_training.data.augmentation import augment
+from model_training.networks.vae import VAE
+from model_training.recipe import Recipe, SharpeningConfig
+from model_training.run_folder import BEST, LATEST, PRIOR
+from model_training.torch_utils import has_bf16, to_float
+from model_training.train import CHECKPOINT_SECONDS, validate
 
 log = logging.getLogger(__name__)
 

@@ -1,45 +1,33 @@
 """The training loop: step, evaluate, log, checkpoint."""
 
-import copy
-import json
 import logging
 import math
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
-from app.images import Pixels
-from model_training import checkpoint
-from model_training.augmentation import augment
-from model_training.config import Recipe, TrainingConfig
+from app.images.letterbox import Pixels
+from model_training.data.augmentation import augment
 from model_training.distributed import World, share_batch_norm
-from model_training.loss import Loss, negative_elbo
-from model_training.model import VAE
+from model_training.networks.loss import Loss, negative_elbo
+from model_training.networks.vae import VAE
+from model_training.recipe import Recipe, TrainingConfig
+from model_training.run_folder import LATEST
+from model_training.run_log import RunLog
+from model_training.torch_utils import seed_from, to_float, update_ema
+from model_training.training_state import Training
 
 log = logging.getLogger(__name__)
-
-LATEST = "checkpoint.pt"
-BEST = "best.pt"
-METRICS = "metrics.jsonl"
-
-READ_BACK_STEPS = 50
-"""Losses stay on the device and are read this often: reading each would make a GPU wait for the host."""
 
 WARM_UP_STEPS = 100
 CHECKPOINT_SECONDS = 60.0
 EVALUATION_BATCH = 256
-SHOWN_PICTURES = 16
 
 
 class Diverged(Exception):
@@ -48,89 +36,6 @@ class Diverged(Exception):
 
 class Interrupted(Exception):
     """Stopped by a signal, after saving."""
-
-
-@dataclass
-class Training:
-    """What a run changes as it goes; all of it is in a checkpoint."""
-
-    recipe: Recipe
-    model: VAE
-    optimizer: torch.optim.Adam
-    totals: Tensor
-    """Sums over this epoch's steps so far: total, reconstruction, KL (nats a picture) and squared error."""
-    epoch: int = 0
-    """Epochs completed."""
-    step: int = 0
-    """Steps completed in the present epoch."""
-    average: VAE | None = None
-    """The moving average of the model, where the recipe wants one."""
-    best: dict[str, Any] | None = field(default=None)
-    """The model with the lowest validation loss, where it is not yet on disk."""
-    best_loss: float = math.inf
-
-    @classmethod
-    def start(cls, recipe: Recipe, device: torch.device, pixels: Pixels | None = None) -> "Training":
-        """A fresh run. The weights depend on the recipe's seed and on the pictures that they begin from.
-
-        Args:
-            pixels: (N, height, width, 3) uint8; None where the weights will be read from a checkpoint.
-        """
-        torch.manual_seed(recipe.seed)
-        model = VAE(recipe.model)
-        if pixels is not None:
-            model.begin_from(pixels)
-        model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        groups = _parameter_groups(model, recipe.training)
-        optimizer = torch.optim.Adam(groups, lr=recipe.training.learning_rate, fused=True)
-        average = copy.deepcopy(model).requires_grad_(False) if recipe.training.average else None
-        return cls(recipe, model, optimizer, torch.zeros(4, device=device), average=average)
-
-    @classmethod
-    def resume(cls, path: Path, recipe: Recipe, device: torch.device) -> "Training":
-        """Go on from a checkpoint.
-
-        Raises:
-            ValueError: no checkpoint, or one of another recipe (only the number of epochs may differ).
-        """
-        state = checkpoint.load(path)
-        saved = Recipe.from_dict(state["recipe"])
-        if saved.with_epochs(recipe.training.epochs) != recipe:
-            raise ValueError(
-                f"{path} was trained by another recipe; resume with that one or choose another --out"
-            )
-        training = cls.start(recipe, device)
-        training.model.load_state_dict(state["model"])
-        training.optimizer.load_state_dict(state["optimizer"])
-        if training.average is not None:
-            training.average.load_state_dict(state["average"])
-        training.totals.copy_(state["totals"])
-        training.epoch, training.step, training.best_loss = state["epoch"], state["step"], state["best_loss"]
-        return training
-
-    @property
-    def result(self) -> VAE:
-        """The model to validate and export."""
-        return self.model if self.average is None else self.average
-
-    def save(self, out: Path) -> None:
-        """Write the newest state, and the best model where it is new."""
-        if self.best is not None:
-            checkpoint.save(out / BEST, self.best)
-            self.best = None
-        checkpoint.save(
-            out / LATEST,
-            {
-                "recipe": self.recipe.to_dict(),
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "average": None if self.average is None else self.average.state_dict(),
-                "totals": self.totals,
-                "epoch": self.epoch,
-                "step": self.step,
-                "best_loss": self.best_loss,
-            },
-        )
 
 
 def train(
@@ -176,7 +81,7 @@ def train(
     started, seen = time.perf_counter(), 0
     saved_at = started
     metrics: dict[str, float] = {}
-    with _Log(out, training, steps, world.rank == 0) as report, _stop_flag() as stop:
+    with RunLog(out, training, steps, world.rank == 0) as report, _stop_flag() as stop:
         while training.epoch < recipe.training.epochs:
             order = _order(recipe.seed, training.epoch, len(pixels)).to(world.device)
             network.train()
@@ -235,11 +140,6 @@ def validate(model: VAE, pixels: Tensor) -> dict[str, float]:
     return {"loss": total, "reconstruction": reconstruction, "kl": kl, "psnr": psnr}
 
 
-def to_float(pixels: Tensor) -> Tensor:
-    """(N, height, width, 3) uint8 -> (N, 3, height, width) float32 in 0..1, channels last in memory."""
-    return pixels.permute(0, 3, 1, 2).float() / 255
-
-
 def _network(model: VAE, world: World, compiled: bool) -> nn.Module:
     network: nn.Module = model
     if world.size > 1:
@@ -260,7 +160,7 @@ def _step(
     """
     device = world.device
     number = training.epoch * steps + training.step
-    generator = torch.Generator(device).manual_seed(_mix(training.recipe.seed, 1, number))
+    generator = torch.Generator(device).manual_seed(seed_from(training.recipe.seed, 1, number))
     recipe, model = training.recipe, training.model
     flips = torch.rand(len(batch), 1, 1, 1, generator=generator, device=device) < 0.5
     noise = torch.randn(len(batch), recipe.model.latent_dim, generator=generator, device=device)
@@ -278,17 +178,8 @@ def _step(
     training.optimizer.step()
     with torch.no_grad():
         if training.average is not None:
-            _average(training.average, model, min(recipe.training.average, (number + 1) / (number + 10)))
+            update_ema(training.average, model, min(recipe.training.average, (number + 1) / (number + 10)))
         return torch.stack([*loss, (model.to_pictures(output) - pictures).square().mean()])
-
-
-def _parameter_groups(model: VAE, config: TrainingConfig) -> list[dict[str, Any]]:
-    """The linear codec and everything else, each with the fraction of the learning rate it learns at."""
-    linear = model.linear_parameters()
-    chosen = {id(parameter) for parameter in linear}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
-    groups = [{"params": others, "rate": 1.0}, {"params": linear, "rate": config.linear_rate}]
-    return [group for group in groups if group["params"]]
 
 
 def _learning_rate(config: TrainingConfig, number: int, steps: int) -> float:
@@ -298,16 +189,6 @@ def _learning_rate(config: TrainingConfig, number: int, steps: int) -> float:
     rise = min(1.0, (number + 1) / WARM_UP_STEPS)
     fall = 0.5 * (1 + math.cos(math.pi * number / (config.epochs * steps)))
     return config.learning_rate * rise * fall
-
-
-def _average(average: VAE, model: VAE, decay: float) -> None:
-    """Move the average a little towards the model; counters are taken over as they are."""
-    pairs = zip(average.state_dict().values(), model.state_dict().values(), strict=True)
-    for mean, value in pairs:
-        if mean.is_floating_point():
-            mean.lerp_(value, 1 - decay)
-        else:
-            mean.copy_(value)
 
 
 def _end_epoch(training: Training, held_out: Tensor, world: World, steps: int) -> dict[str, float]:
@@ -336,21 +217,9 @@ def _end_epoch(training: Training, held_out: Tensor, world: World, steps: int) -
     }
 
 
-def has_bf16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bfloat16, so that it pays."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-
-
 def _order(seed: int, epoch: int, count: int) -> Tensor:
     """The order of the pictures in an epoch."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(_mix(seed, 0, epoch)))
-
-
-def _mix(*numbers: int) -> int:
-    """A seed from several numbers, without the overlaps that adding them would give."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed_from(seed, 0, epoch)))
 
 
 @contextmanager
@@ -369,71 +238,3 @@ def _stop_flag() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class _Log:
-    """Progress bar, JSON lines and TensorBoard of a run; silent where `active` is false."""
-
-    def __init__(self, out: Path, training: Training, steps: int, active: bool) -> None:
-        self.active = active
-        self.steps = steps
-        total = training.recipe.training.epochs * steps
-        done = training.epoch * steps + training.step
-        self.bar = tqdm(
-            total=total, initial=done, unit="step", disable=None if active else True, smoothing=0.02
-        )
-        if active:
-            out.mkdir(parents=True, exist_ok=True)
-            _keep_epochs(out / METRICS, training.epoch)
-            self.lines = (out / METRICS).open("a", buffering=1)
-            self.board = SummaryWriter(str(out / "tensorboard"), purge_step=training.epoch + 1)
-
-    def __enter__(self) -> "_Log":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-        if self.active:
-            self.lines.close()
-            self.board.close()
-
-    def step(self, training: Training) -> None:
-        self.bar.update()
-        if training.step % READ_BACK_STEPS == 0 and not self.bar.disable:
-            total, reconstruction, kl, squared_error = (training.totals / training.step).tolist()
-            psnr = -10 * math.log10(squared_error) if squared_error > 0 else math.nan
-            self.bar.set_postfix_str(
-                f"loss {total:.1f} = {reconstruction:.1f} + KL {kl:.1f}, PSNR {psnr:.2f} dB", refresh=False
-            )
-
-    def epoch(self, training: Training, metrics: dict[str, float]) -> None:
-        self.lines.write(json.dumps({"epoch": training.epoch, **metrics}) + "\n")
-        for name, value in metrics.items():
-            self.board.add_scalar(name, value, training.epoch)
-        if self.bar.disable:
-            log.info(
-                "epoch %d: loss %.1f, validation loss %.1f, validation PSNR %.2f dB",
-                training.epoch,
-                metrics["total"],
-                metrics["validation_loss"],
-                metrics["validation_psnr"],
-            )
-
-    def pictures(self, training: Training, held_out: Tensor) -> None:
-        """Originals, their reconstructions and samples of the standard prior, for TensorBoard."""
-        model = training.result.eval()
-        shown = to_float(held_out[:SHOWN_PICTURES])
-        generator = torch.Generator(shown.device).manual_seed(0)
-        noise = torch.randn(len(shown), model.config.latent_dim, generator=generator, device=shown.device)
-        with torch.inference_mode():
-            reconstructions = model.to_pictures(model.decoder(model.encoder(shown).mean))
-            samples = model.to_pictures(model.decoder(noise))
-        for name, batch in (("originals", shown), ("reconstructions", reconstructions), ("samples", samples)):
-            self.board.add_images(name, batch, training.epoch)
-
-
-def _keep_epochs(path: Path, epochs: int) -> None:
-    """Drop the lines of later epochs, which a resumed run writes again."""
-    if path.is_file():
-        lines = [line for line in path.read_text().splitlines() if json.loads(line)["epoch"] <= epochs]
-        path.write_text("".join(line + "\n" for line in lines))

@@ -8,7 +8,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from app.manifest import ImageSize, Manifest, ModelFiles, Parity, describe_file, write_manifest
+from app.model.manifest import ImageSize, Manifest, ModelFiles, Parity, describe_file, write_manifest
 
 WIDTH, HEIGHT = 24, 16
 LATENT_DIM = 8

@@ -1,30 +1,16 @@
-"""How to answer, by Accept and ?format=; and what was sent: the pictures in a body of whatever type."""
+"""Request bodies: received whole, then read as JSON, as a raw image, or as a multipart form."""
 
 import asyncio
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 import orjson
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from app.errors import BodyTooLarge, InvalidField, MalformedBody, NotAcceptable, TooManyItems, UnsupportedBody
-
-Format = Literal["png", "jpeg", "webp", "gif", "json"]
-FORMATS: tuple[Format, ...] = get_args(Format)
-MEDIA_TYPES: dict[Format, str] = {
-    "png": "image/png",
-    "jpeg": "image/jpeg",
-    "webp": "image/webp",
-    "gif": "image/gif",
-    "json": "application/json",
-}
-JSON: tuple[Format, ...] = ("json",)
-PICTURES: tuple[Format, ...] = ("png", "jpeg", "webp", "json")
-ANIMATIONS: tuple[Format, ...] = ("png", "jpeg", "webp", "gif", "json")
-"""What endpoints offer, the first where the client has no preference."""
+from app.errors import BodyTooLarge, InvalidField, MalformedBody, TooManyItems, UnsupportedBody
 
 PICTURE_FIELD = "image"
 PLAIN_NAME = re.compile(rb';[ \t]*name="([^"\\]+)"', re.IGNORECASE)
@@ -41,53 +27,6 @@ MAX_JSON_BYTES = 4 * 2**20
 MAX_JSON_VALUES = 100_000
 """Most values in a JSON body: a million of them hold the event loop for more than a second, and 64 latents
 with their deviations have a third of it."""
-
-
-def choose_format(request: Request, offered: Sequence[Format]) -> Format:
-    """The format of the answer: ?format= where it is given, else what Accept prefers (RFC 9110, 12.5.1).
-
-    Among formats the client likes equally, one it names goes before one that a wildcard covers, and the order
-    of `offered` decides the rest.
-
-    Raises:
-        InvalidField: ?format= is none of FORMATS. NotAcceptable.
-    """
-    if request.scope["query_string"] and (wanted := request.query_params.get("format")) is not None:
-        if wanted not in FORMATS:
-            raise InvalidField([("query.format", f"must be one of {', '.join(FORMATS)}")])
-        if wanted not in offered:
-            raise NotAcceptable(f"this endpoint answers in {', '.join(offered)}")
-        return wanted
-    accept = ",".join(request.headers.getlist("accept"))
-    if accept.strip() in ("", "*/*"):
-        return offered[0]
-    ranges = _parse_accept(accept)
-    best = max(offered, key=lambda name: _preference(ranges, MEDIA_TYPES[name]))
-    if _preference(ranges, MEDIA_TYPES[best])[0] == 0:
-        raise NotAcceptable(f"this endpoint answers in {', '.join(MEDIA_TYPES[name] for name in offered)}")
-    return best
-
-
-def _parse_accept(accept: str) -> dict[str, float]:
-    """Media range -> quality; ranges that make no sense are left out."""
-    ranges = {}
-    for element in accept.lower().split(","):
-        name, *parameters = (part.strip() for part in element.split(";"))
-        quality = next((value[2:] for value in parameters if value.startswith("q=")), "1")
-        try:
-            ranges[name] = min(1.0, max(0.0, float(quality)))
-        except ValueError:
-            continue
-    return ranges
-
-
-def _preference(ranges: dict[str, float], media_type: str) -> tuple[float, int]:
-    """(quality, how exactly it is named): the most specific range that covers a media type decides."""
-    family = media_type.partition("/")[0] + "/*"
-    for exactness, name in ((2, media_type), (1, family), (0, "*/*")):
-        if name in ranges:
-            return ranges[name], exactness
-    return 0.0, 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.metrics import MEDIA_TYPE as METRICS_TYPE
-from app.service import service_of
+from app.server.metrics import MEDIA_TYPE as METRICS_TYPE
+from app.state import service_of
 
 FRESH = {"Cache-Control": "no-store"}
 

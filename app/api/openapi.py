@@ -8,26 +8,43 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app import schemas
-from app.negotiation import ANIMATIONS, JSON, MEDIA_TYPES, PICTURES, Format
-from app.problems import MEDIA_TYPE as PROBLEM_TYPE
+from app.api.content_negotiation import ANIMATIONS, JSON, MEDIA_TYPES, PICTURES, Format
+from app.api.schemas import (
+    DecodeAnswer,
+    EncodeAnswer,
+    EncodeOptions,
+    HealthAnswer,
+    LatentsBody,
+    ModelAnswer,
+    Options,
+    PathAnswer,
+    PathBody,
+    PathForm,
+    PictureOptions,
+    PicturesForm,
+    Problem,
+    ReconstructAnswer,
+    SampleAnswer,
+    SampleOptions,
+)
+from app.server.problem_details import MEDIA_TYPE as PROBLEM_TYPE
 
 Document = dict[str, Any]
 
 COMPONENTS: tuple[type[BaseModel], ...] = (
-    schemas.DecodeAnswer,
-    schemas.EncodeAnswer,
-    schemas.HealthAnswer,
-    schemas.LatentsBody,
-    schemas.ModelAnswer,
-    schemas.PathAnswer,
-    schemas.PathBody,
-    schemas.PathForm,
-    schemas.PicturesForm,
-    schemas.Problem,
-    schemas.ReconstructAnswer,
-    schemas.SampleAnswer,
-    schemas.SampleOptions,
+    DecodeAnswer,
+    EncodeAnswer,
+    HealthAnswer,
+    LatentsBody,
+    ModelAnswer,
+    PathAnswer,
+    PathBody,
+    PathForm,
+    PicturesForm,
+    Problem,
+    ReconstructAnswer,
+    SampleAnswer,
+    SampleOptions,
 )
 
 QUEUE_ERRORS = (429, 500, 503, 504)
@@ -75,9 +92,9 @@ def _encode() -> Document:
     return _operation(
         "Pictures to latents",
         "The posterior of each picture: mean and standard deviation.",
-        body=_pictures(schemas.PicturesForm),
-        query=[*_query(schemas.EncodeOptions), _format(JSON)],
-        answer=_answer(JSON, schemas.EncodeAnswer),
+        body=_pictures(PicturesForm),
+        query=[*_query(EncodeOptions), _format(JSON)],
+        answer=_answer(JSON, EncodeAnswer),
         errors=(*BODY_ERRORS, 406, *QUEUE_ERRORS),
     )
 
@@ -86,9 +103,9 @@ def _decode() -> Document:
     return _operation(
         "Latents to pictures",
         "One latent gives its picture, several give one grid, row by row. As JSON, a data URL for each.",
-        body={"application/json": _schema(schemas.LatentsBody)},
-        query=[*_query(schemas.PictureOptions), _format(PICTURES)],
-        answer=_answer(PICTURES, schemas.DecodeAnswer, "X-Model"),
+        body={"application/json": _schema(LatentsBody)},
+        query=[*_query(PictureOptions), _format(PICTURES)],
+        answer=_answer(PICTURES, DecodeAnswer, "X-Model"),
         errors=(*BODY_ERRORS, 406, 409, *QUEUE_ERRORS),
     )
 
@@ -97,9 +114,9 @@ def _reconstruct() -> Document:
     return _operation(
         "Pictures to latents and back",
         "Each picture as the model remembers it; as JSON also latents and measures of likeness.",
-        body=_pictures(schemas.PicturesForm),
-        query=[*_query(schemas.PictureOptions), _format(PICTURES)],
-        answer=_answer(PICTURES, schemas.ReconstructAnswer, "X-Model"),
+        body=_pictures(PicturesForm),
+        query=[*_query(PictureOptions), _format(PICTURES)],
+        answer=_answer(PICTURES, ReconstructAnswer, "X-Model"),
         errors=(*BODY_ERRORS, 406, *QUEUE_ERRORS),
     )
 
@@ -108,10 +125,10 @@ def _sample_by_body() -> Document:
     return _operation(
         "New cars",
         "Pictures of latents drawn from the prior. An empty body takes every default.",
-        body={"application/json": _schema(schemas.SampleOptions)},
+        body={"application/json": _schema(SampleOptions)},
         body_required=False,
-        query=[*_query(schemas.PictureOptions), _format(PICTURES)],
-        answer=_answer(PICTURES, schemas.SampleAnswer, "X-Model", "X-Seed"),
+        query=[*_query(PictureOptions), _format(PICTURES)],
+        answer=_answer(PICTURES, SampleAnswer, "X-Model", "X-Seed"),
         errors=(*BODY_ERRORS, 406, *QUEUE_ERRORS),
     )
 
@@ -120,8 +137,8 @@ def _sample_by_query() -> Document:
     return _operation(
         "New cars, by address",
         "The same as POST /sample, for use as the source of an image. With a seed the answer may be cached.",
-        query=[*_query(schemas.SampleOptions), *_query(schemas.PictureOptions), _format(PICTURES)],
-        answer=_answer(PICTURES, schemas.SampleAnswer, "X-Model", "X-Seed"),
+        query=[*_query(SampleOptions), *_query(PictureOptions), _format(PICTURES)],
+        answer=_answer(PICTURES, SampleAnswer, "X-Model", "X-Seed"),
         errors=(406, 413, 422, *QUEUE_ERRORS),
     )
 
@@ -131,11 +148,11 @@ def _interpolate() -> Document:
         "A path through latent space",
         "Frames on the way along 2 to 16 latents or pictures: one row of them, an animation (gif), or JSON.",
         body={
-            "application/json": _schema(schemas.PathBody),
-            "multipart/form-data": _schema(schemas.PathForm),
+            "application/json": _schema(PathBody),
+            "multipart/form-data": _schema(PathForm),
         },
-        query=[*_query(schemas.PictureOptions), _format(ANIMATIONS)],
-        answer=_answer(ANIMATIONS, schemas.PathAnswer, "X-Model"),
+        query=[*_query(PictureOptions), _format(ANIMATIONS)],
+        answer=_answer(ANIMATIONS, PathAnswer, "X-Model"),
         errors=(*BODY_ERRORS, 406, 409, *QUEUE_ERRORS),
     )
 
@@ -147,16 +164,10 @@ def _probes() -> Document:
         "content": {"text/plain": {"schema": {"type": "string"}}},
     }
     return {
-        "/model": {
-            "get": _operation("The served model", answer=_answer(JSON, schemas.ModelAnswer), errors=(503,))
-        },
-        "/health/live": {
-            "get": _operation("Is the process alive?", answer=_answer(JSON, schemas.HealthAnswer))
-        },
+        "/model": {"get": _operation("The served model", answer=_answer(JSON, ModelAnswer), errors=(503,))},
+        "/health/live": {"get": _operation("Is the process alive?", answer=_answer(JSON, HealthAnswer))},
         "/health/ready": {
-            "get": _operation(
-                "Can requests be sent here?", answer=_answer(JSON, schemas.HealthAnswer), errors=(503,)
-            )
+            "get": _operation("Can requests be sent here?", answer=_answer(JSON, HealthAnswer), errors=(503,))
         },
         "/metrics": {"get": _operation("Metrics of this process for Prometheus", answer=text)},
     }
@@ -194,7 +205,7 @@ def _pictures(form: type[BaseModel]) -> Document:
     return {"multipart/form-data": _schema(form), "image/*": file, "application/octet-stream": file}
 
 
-def _query(options: type[schemas.Options]) -> list[Document]:
+def _query(options: type[Options]) -> list[Document]:
     """The parameters of a query; null, which text cannot say, is left out of their types."""
     properties = options.model_json_schema()["properties"]
     parameters = []
@@ -234,7 +245,7 @@ def _problem(status: int) -> Document:
     return {
         "description": HTTPStatus(status).phrase,
         "headers": _headers(*(("Retry-After",) if status in (429, 503) else ())),
-        "content": {PROBLEM_TYPE: _schema(schemas.Problem)},
+        "content": {PROBLEM_TYPE: _schema(Problem)},
     }
 
 

@@ -16,14 +16,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from app.images import Pixels
-from model_training.codec import Codec, Floats
+from app.codes.entropy_coder import PRECISION
 
+Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
-PRECISION = 16
-"""Bits of a frequency: those of one coefficient sum to 2**PRECISION."""
 TOTAL = 1 << PRECISION
 REACH = 8.0
 """Standard deviations from the mean at which a coefficient is clipped; no training latent comes near."""
@@ -66,13 +63,6 @@ class Statistics:
     def latents(self, coefficients: Doubles) -> Floats:
         """The inverse of `coefficients`, (N, L) float32."""
         return np.asarray(coefficients @ self.axes.T * self.scales + self.mean, dtype=np.float32)
-
-
-def training_statistics(codec: Codec, pixels: Pixels) -> Statistics:
-    """The statistics of training pictures (N, height, width, 3) and of their mirror images."""
-    plain = codec.encode(pixels)
-    mirrored = codec.encode(np.ascontiguousarray(pixels[:, :, ::-1]))
-    return Statistics.fit(*(np.concatenate(pair) for pair in zip(plain, mirrored, strict=True)))
 
 
 class Compressor:

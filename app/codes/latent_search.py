@@ -6,11 +6,12 @@ is looked for instead: Gauss-Newton steps from the encoder's mean, with the deco
 differences, so that the exported decoder is all that is needed.
 """
 
-import numpy as np
+from typing import Protocol
 
-from app.images import Pixels
-from model_training.codec import Codec, Floats
-from model_training.compression import Doubles, Statistics
+import numpy as np
+from numpy.typing import NDArray
+
+from app.codes.compressor import Doubles, Floats, Statistics
 
 ITERATIONS = 2
 """The first gains three quarters of what four would, the second two thirds of the rest."""
@@ -26,7 +27,15 @@ LEAST_DEVIATION = 1e-3
 """Widths of a posterior: axes along which the training latents never vary must not be divided by 0."""
 
 
-def search(codec: Codec, statistics: Statistics, pixels: Pixels, latents: Floats) -> Floats:
+class Decoder(Protocol):
+    """Whatever decodes latents."""
+
+    def decode(self, latents: Floats) -> NDArray[np.uint8]:
+        """(N, latent_dim) float32 -> (N, height, width, 3) uint8."""
+        ...
+
+
+def search(decoder: Decoder, statistics: Statistics, pixels: NDArray[np.uint8], latents: Floats) -> Floats:
     """The most probable latents, where errors and coefficients are taken for Gaussian.
 
     Args:
@@ -38,17 +47,17 @@ def search(codec: Codec, statistics: Statistics, pixels: Pixels, latents: Floats
         (N, L) float32, none less probable than where it began; some 2 L pictures are decoded for each.
     """
     found = [
-        _search_one(codec, statistics, picture.reshape(-1).astype(np.float32), coefficients)
+        _search_one(decoder, statistics, picture.reshape(-1).astype(np.float32), coefficients)
         for picture, coefficients in zip(pixels, statistics.coefficients(latents), strict=True)
     ]
     return statistics.latents(np.stack(found))
 
 
-def _search_one(codec: Codec, statistics: Statistics, picture: Floats, start: Doubles) -> Doubles:
+def _search_one(decoder: Decoder, statistics: Statistics, picture: Floats, start: Doubles) -> Doubles:
     """Minimise |picture - decoded|^2 / variance + |coefficients / deviations|^2 from start (L,) on."""
 
     def decode(coefficients: Doubles) -> Floats:
-        decoded = codec.decode(statistics.latents(coefficients))
+        decoded = decoder.decode(statistics.latents(coefficients))
         return decoded.reshape(len(decoded), -1).astype(np.float32)
 
     moves = np.concatenate((np.zeros((1, len(start))), DIFFERENCE * np.eye(len(start))))

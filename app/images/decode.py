@@ -1,13 +1,8 @@
-"""Pictures between bytes and arrays: decoded, turned upright, fitted to the model's size; encoded again."""
+"""Decoding of image files: bytes -> upright RGB arrays of the model's size."""
 
-import io
-import math
 import warnings
-from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -21,9 +16,8 @@ from PIL import (
 )
 
 from app.errors import PictureError, PictureTooLarge, UnreadablePicture, UnsupportedPicture
-from app.screening import picture_file, screen
-
-Pixels = NDArray[np.uint8]
+from app.images.decompression_bombs import picture_file, screen
+from app.images.letterbox import LONGEST_BY_MATRIX, Pixels, fit, scale_inside
 
 PLUGINS = (
     JpegImagePlugin.JpegImageFile,
@@ -47,16 +41,6 @@ needs while it is decoded, none takes more memory than the largest JPEG, at up t
 MAX_SIDE = 65_535
 """Longest side of a picture, which is a JPEG's: Pillow takes memory for every row, however short."""
 
-BORDER_BLUR = 4
-"""Radius in pixels of the Gaussian that softens the replicated edges around a picture of another shape."""
-
-LONGEST_BY_MATRIX = 512
-"""Longest side of what is scaled by matrices, as JPEGs of up to twelve megapixels are; beyond it Pillow is as
-quick."""
-LANCZOS_LOBES = 3
-BAND = 16
-"""Rows of a matrix that are multiplied at once."""
-
 EXIF_ORIENTATION = 0x0112
 TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -68,9 +52,6 @@ TRANSPOSITIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation -> the operation that turns the picture upright (CIPA DC-008, table 6)."""
-
-FRAME_MS = 120
-END_FRAME_MS = 600
 
 Image.MAX_IMAGE_PIXELS = None  # read_picture has its own limit and refuses before decoding
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the threads that decode are counted by the one who calls
@@ -140,24 +121,8 @@ def _decode_and_fit(image: Image.Image, width: int, height: int) -> Pixels:
     image.load()
     smaller = _resizable(image)
     if smaller.mode == "RGBA" or max(smaller.size) > LONGEST_BY_MATRIX:
-        smaller = _scale_inside(smaller, *box)
+        smaller = scale_inside(smaller, *box)
     return fit(_flatten(smaller if turn is None else smaller.transpose(turn)), width, height)
-
-
-def fit(image: Image.Image, width: int, height: int) -> Pixels:
-    """Scale an RGB picture to fit inside width x height and fill what is left from its own edges, replicated
-    outwards and blurred, so that the border looks like a photograph and not like a frame.
-
-    Returns:
-        (height, width, 3) uint8.
-    """
-    if max(image.size) > LONGEST_BY_MATRIX:
-        image = _scale_inside(image, width, height)
-    inner = _size_inside(image, width, height)
-    picture = np.asarray(image)
-    if inner != image.size:
-        picture = resample(picture, *inner)
-    return picture if inner == (width, height) else _fill_border(picture, width, height)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -177,187 +142,9 @@ def _resizable(image: Image.Image) -> Image.Image:
     return image if image.mode in ("L", "RGB", "RGBA") else image.convert("RGB")
 
 
-def _scale_inside(image: Image.Image, width: int, height: int) -> Image.Image:
-    size = _size_inside(image, width, height)
-    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-
-
-def _size_inside(image: Image.Image, width: int, height: int) -> tuple[int, int]:
-    """The size that fits inside width x height, aspect kept."""
-    scale = min(width / image.width, height / image.height)
-    return max(1, round(image.width * scale)), max(1, round(image.height * scale))
-
-
 def _flatten(image: Image.Image) -> Image.Image:
     if image.mode != "RGBA":
         return image if image.mode == "RGB" else image.convert("RGB")
     white = Image.new("RGB", image.size, "white")
     white.paste(image, mask=image.getchannel("A"))
     return white
-
-
-def _fill_border(picture: Pixels, width: int, height: int) -> Pixels:
-    """Centre a picture, as wide or as high as asked for, on width x height. Only the border is computed, by a
-    matrix that replicates the edge and blurs across it, and one that blurs along it."""
-    canvas = np.empty((height, width, 3), np.uint8)
-    beside = len(picture) == height
-    # Views with the axis in front that has the border.
-    source, target = (picture.swapaxes(0, 1), canvas.swapaxes(0, 1)) if beside else (picture, canvas)
-    size, along, _ = source.shape
-    before, across = _border_matrix(size, len(target))
-    rows = across @ source.reshape(size, -1).astype(np.float32)
-    lines = rows.reshape(-1, along, 3).swapaxes(0, 1).reshape(along, -1)
-    border = _rounded(_blur_matrix(along) @ lines).reshape(along, -1, 3).swapaxes(0, 1)
-    target[:before] = border[:before]
-    target[before : before + size] = source
-    target[before + size :] = border[before:]
-    return canvas
-
-
-def resample(pixels: Pixels, width: int, height: int) -> Pixels:
-    """Scale (h, w, 3) uint8 to (height, width, 3) with Pillow's Lanczos filter, as two products with
-    matrices: a quarter of Pillow's time for a picture of some hundred pixels, and no rounding in between."""
-    lines = pixels.reshape(len(pixels), -1).astype(np.float32)
-    columns = np.empty((lines.shape[1], height), np.float32)
-    for made, used, weights in _lanczos_bands(len(pixels), height):
-        np.matmul(lines[used].T, weights.T, out=columns[:, made])
-    # Where lay (h, w, 3) lies (w, 3, height) now, so that nothing needs to be moved for the other axis.
-    columns = columns.reshape(pixels.shape[1], -1)
-    scaled = np.empty((width, 3 * height), np.float32)
-    for made, used, weights in _lanczos_bands(pixels.shape[1], width):
-        np.matmul(weights, columns[used], out=scaled[made])
-    return np.ascontiguousarray(_rounded(scaled).reshape(width, 3, height).transpose(2, 0, 1))
-
-
-def _rounded(values: NDArray[np.float32]) -> Pixels:
-    """The nearest grey levels; overwrites the values."""
-    values += 0.5
-    return np.clip(values, 0, 255, out=values).astype(np.uint8)
-
-
-@lru_cache(maxsize=128)
-def _lanczos_bands(old: int, new: int) -> tuple[tuple[slice, slice, NDArray[np.float32]], ...]:
-    """The matrix (new, old) that scales one axis, cut into bands, as each row has few values other than zero:
-    (rows made, rows used, weights) of each."""
-    stretch = max(old / new, 1.0)
-    centres = (np.arange(new) + 0.5) * old / new
-    first = np.floor(centres - LANCZOS_LOBES * stretch + 0.5).astype(int).clip(0)
-    end = np.floor(centres + LANCZOS_LOBES * stretch + 0.5).astype(int).clip(max=old)
-    index = first[:, None] + np.arange((end - first).max())
-    places = (index + 0.5 - centres[:, None]) / stretch
-    values = np.where(index < end[:, None], np.sinc(places) * np.sinc(places / LANCZOS_LOBES), 0.0)
-    values /= values.sum(axis=1, keepdims=True)
-    bands = []
-    for start in range(0, new, BAND):
-        rows = slice(start, min(start + BAND, new))
-        low, high = int(first[rows].min()), int(end[rows].max())
-        weights = np.zeros((rows.stop - start, high - low), np.float32)
-        for row in range(start, rows.stop):
-            size = end[row] - first[row]
-            weights[row - start, first[row] - low : end[row] - low] = values[row, :size]
-        bands.append((rows, slice(low, high), weights))
-    return tuple(bands)
-
-
-@lru_cache(maxsize=256)
-def _border_matrix(size: int, total: int) -> tuple[int, NDArray[np.float32]]:
-    """What makes the blurred rows around `size` rows, which are centred on `total`, out of them.
-
-    Returns:
-        the number of rows before them, and a matrix (total - size, size).
-    """
-    before = (total - size) // 2
-    replicate = np.arange(total).clip(before, before + size - 1) - before
-    outside = np.r_[0:before, before + size : total]
-    return before, _blur_matrix(total)[outside] @ np.eye(size, dtype=np.float32)[replicate]
-
-
-@lru_cache(maxsize=256)
-def _blur_matrix(size: int) -> NDArray[np.float32]:
-    """(size, size): Pillow's GaussianBlur(BORDER_BLUR) along one axis, which is three box filters in turn,
-    the edges replicated (Gwosdek et al. 2011, "Theoretical foundations of Gaussian convolution by extended
-    box filtering")."""
-    variance = BORDER_BLUR**2 / 3
-    whole = int((math.sqrt(12 * variance + 1) - 1) / 2)
-    part = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance) / (6 * (variance - (whole + 1) ** 2))
-    weights = np.array([part, *[1.0] * (2 * whole + 1), part]) / (2 * (whole + part) + 1)
-    box = np.zeros((size, size))
-    for row in range(size):
-        np.add.at(box[row], np.arange(row - whole - 1, row + whole + 2).clip(0, size - 1), weights)
-    return np.linalg.matrix_power(box, 3).astype(np.float32)
-
-
-def scaled_size(width: int, height: int, longer_edge: int | None) -> tuple[int, int]:
-    """Width and height in pixels, the longer one brought to `longer_edge`; unchanged where that is None."""
-    if longer_edge is None:
-        return width, height
-    scale = longer_edge / max(width, height)
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def enlarge(pixels: Pixels, longer_edge: int | None) -> Pixels:
-    """Scale (height, width, 3) uint8 smoothly until its longer edge has `longer_edge` pixels."""
-    height, width, _ = pixels.shape
-    size = scaled_size(width, height, longer_edge)
-    if size == (width, height):
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
-
-
-def grid(pictures: Sequence[Pixels], columns: int | None = None) -> Pixels:
-    """Lay pictures of one size out row by row; cells left over are white.
-
-    Args:
-        pictures: N arrays (height, width, 3) uint8.
-        columns: pictures in a row; by default the smallest number that makes no more rows than columns.
-
-    Returns:
-        (rows * height, columns * width, 3) uint8; the picture itself where N is 1.
-    """
-    if len(pictures) == 1:
-        return pictures[0]
-    columns = columns or math.ceil(math.sqrt(len(pictures)))
-    rows = math.ceil(len(pictures) / columns)
-    height, width, _ = pictures[0].shape
-    sheet = np.full((rows * height, columns * width, 3), 255, np.uint8)
-    for index, picture in enumerate(pictures):
-        row, column = divmod(index, columns)
-        sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = picture
-    return sheet
-
-
-def encode_jpeg(pixels: Pixels) -> bytes:
-    """A JPEG file of (height, width, 3) uint8, at quality 90."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=90)
-    return file.getvalue()
-
-
-def encode_webp(pixels: Pixels) -> bytes:
-    """A lossy WebP file of (height, width, 3) uint8, at quality 85 and the fastest method."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "WEBP", quality=85, method=0)
-    return file.getvalue()
-
-
-def encode_gif(pictures: Sequence[Pixels], longer_edge: int | None = None) -> bytes:
-    """An endless animation of (height, width, 3) uint8 pictures; FRAME_MS each, END_FRAME_MS the first and
-    the last. They share 256 colours, found in an octree of them all, in a fiftieth of the time that median
-    cut takes for each picture.
-
-    Args:
-        pictures: of one size.
-        longer_edge: they are scaled to it, as `enlarge` does.
-    """
-    colours = Image.fromarray(np.concatenate(pictures)).quantize(256, Image.Quantize.FASTOCTREE)
-    frames = [
-        Image.fromarray(enlarge(picture, longer_edge)).quantize(palette=colours, dither=Image.Dither.NONE)
-        for picture in pictures
-    ]
-    durations = [FRAME_MS] * len(frames)
-    durations[0] = durations[-1] = END_FRAME_MS
-    file = io.BytesIO()
-    frames[0].save(
-        file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=False
-    )
-    return file.getvalue()

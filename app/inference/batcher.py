@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import InferenceFailed, NotReady, QueueFull, QueueTimeout, ServiceError
-from app.stages import Stages
+from app.timings import Stages
 
 Array = NDArray[Any]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidGraph, InvalidProtobuf
 
 from app.errors import ModelFolderError, ProviderUnavailable
-from app.manifest import Manifest, Precision
+from app.model.manifest import Manifest, Precision
 
 Array = NDArray[Any]
 

@@ -11,13 +11,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from app.batcher import Batcher, BatchObserver
 from app.errors import InvalidField, NotReady, ServiceError
-from app.latents import Latents, Method, Prior, interpolate, read_prior, standard_draws
-from app.manifest import Manifest, read_manifest, read_model_file
-from app.quality import Pixels, psnr, ssim
-from app.session import SessionSpec, decoder_graph, encoder_graph, open_sessions
-from app.stages import Stages
+from app.images.quality import Pixels, psnr, ssim
+from app.inference.batcher import Batcher, BatchObserver
+from app.inference.session import SessionSpec, decoder_graph, encoder_graph, open_sessions
+from app.model.interpolation import Method, interpolate
+from app.model.latents import Latents, standard_draws
+from app.model.manifest import Manifest, read_manifest, read_model_file
+from app.model.prior import Prior, read_prior
+from app.timings import Stages
 
 PriorName = Literal["fitted", "standard"]
 
@@ -47,7 +49,7 @@ class Decoded:
 
 @dataclass(frozen=True, eq=False)
 class Quality:
-    """Per picture: PSNR in dB, 100 where identical, and SSIM; see app.quality."""
+    """Per picture: PSNR in dB, 100 where identical, and SSIM; see app.images.quality."""
 
     psnr: NDArray[np.float64]
     ssim: NDArray[np.float64]
@@ -191,7 +193,7 @@ class Vae:
         method: Method = "linear",
         stages: Stages | None = None,
     ) -> Decoded:
-        """Decode points on the path through (W, L) waypoints; see app.latents.interpolate."""
+        """Decode points on the path through (W, L) waypoints; see app.model.interpolation.interpolate."""
         latents = interpolate(waypoints, lambdas, method, self.prior)
         return Decoded(latents, await self.decode(latents, stages))
 

@@ -6,8 +6,8 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from app.errors import ServiceError
-from app.guards import App, Receive, Scope, Send
-from app.problems import from_service_error
+from app.server.asgi import App, Receive, Scope, Send
+from app.server.problem_details import from_service_error
 
 
 class Endpoints:

@@ -31,7 +31,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """An object with time, level, logger and message; of a request also what app.guards tells of it."""
+    """An object with time, level, logger and message; of a request also what the middleware tells."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One record as JSON."""

@@ -21,7 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from app.stages import Stages
+from app.timings import Stages
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 OTHER = "other"

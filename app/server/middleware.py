@@ -6,27 +6,19 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from types import TracebackType
-from typing import Any, Protocol, Self
+from collections.abc import Sequence
+from typing import Protocol
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 
 from app.errors import BodyTooLarge, NotReady, QueueFull, StartupError, Unauthorized
-from app.problems import from_service_error, problem
-from app.stages import Stages
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from app.server.asgi import App, Message, Receive, Scope, Send, header
+from app.server.problem_details import from_service_error, problem
+from app.timings import Stages
 
 SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 CLIENT_GONE = 499
 """Status in the metrics of a request whose client left before the answer; nginx uses the same."""
-PATIENCE = 0.05
-"""Seconds a request waits before its connection is watched, so that quick ones never pay for it."""
 
 HARDENING = (
     (b"x-content-type-options", b"nosniff"),
@@ -47,14 +39,6 @@ class RequestObserver(Protocol):
 
     def request(self, path: str, status: int, seconds: float, stages: Stages) -> None:
         """A request to `path` ended with `status` after `seconds`."""
-
-
-def header(scope: Scope, name: bytes) -> bytes | None:
-    """The first header of that (lower-case) name."""
-    for key, value in scope["headers"]:
-        if key == name:
-            return bytes(value)
-    return None
 
 
 class Tracing:
@@ -214,47 +198,6 @@ class BodyLimit:
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"the body is larger than {self._max_body_bytes} bytes, the most that is allowed")
-
-
-class WhileConnected:
-    """A context in which the task is cancelled when its client goes away; it ends with ClientDisconnect then.
-
-    The whole body must have been received: what the connection says next can only be that it is closed.
-    """
-
-    def __init__(self, request: Request) -> None:
-        self._receive = request.receive
-        self._gone = False
-
-    def __enter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task(loop)
-        self._watch: asyncio.Task[None] | None = None
-        self._timer = loop.call_later(PATIENCE, self._start)
-        return self
-
-    def _start(self) -> None:
-        self._watch = asyncio.create_task(self._wait())
-
-    async def _wait(self) -> None:
-        message = await self._receive()
-        if message["type"] == "http.disconnect" and self._task is not None:
-            self._gone = True
-            self._task.cancel()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._timer.cancel()
-        if self._watch is not None:
-            self._watch.cancel()
-        if (
-            self._gone
-            and self._task is not None
-            and self._task.uncancel() == 0
-            and kind is asyncio.CancelledError
-        ):
-            raise ClientDisconnect from None
 
 
 class PlainStartupError:

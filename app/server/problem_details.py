@@ -1,7 +1,7 @@
 """Errors as clients see them: application/problem+json (RFC 9457)."""
 
 import re
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -10,13 +10,49 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.errors import STATUS, InvalidField, NotReady, QueueFull, ServiceError, Unauthorized
+from app.errors import (
+    BodyTooLarge,
+    InferenceFailed,
+    InvalidField,
+    MalformedBody,
+    NotAcceptable,
+    NotReady,
+    PictureTooLarge,
+    QueueFull,
+    QueueTimeout,
+    ServiceError,
+    TooManyItems,
+    Unauthorized,
+    UnreadablePicture,
+    UnsupportedBody,
+    UnsupportedPicture,
+    WrongModel,
+)
+from app.server.asgi import Scope
 
 MEDIA_TYPE = "application/problem+json"
+
+STATUS: dict[type[ServiceError], tuple[int, str]] = {
+    UnreadablePicture: (400, "Unreadable picture"),
+    MalformedBody: (400, "Malformed body"),
+    Unauthorized: (401, "Unauthorized"),
+    NotAcceptable: (406, "Not acceptable"),
+    WrongModel: (409, "Latents of another model"),
+    BodyTooLarge: (413, "Body too large"),
+    PictureTooLarge: (413, "Picture too large"),
+    TooManyItems: (413, "Too many items"),
+    UnsupportedPicture: (415, "Unsupported picture format"),
+    UnsupportedBody: (415, "Unsupported body type"),
+    InvalidField: (422, "Invalid input"),
+    QueueFull: (429, "Queue full"),
+    InferenceFailed: (500, "Inference failed"),
+    NotReady: (503, "Not ready"),
+    QueueTimeout: (504, "Waited too long"),
+}
+"""Exception -> (HTTP status, title of the problem)."""
+
 NOT_READY_RETRY = 5
 """Seconds after which a client may ask again: another replica, or this one restarted."""
-
-Scope = MutableMapping[str, Any]
 
 
 def problem(
@@ -43,7 +79,7 @@ def problem(
 
 
 def from_service_error(scope: Scope, error: ServiceError) -> Response:
-    """The response to one of our own errors, by the table in app.errors."""
+    """The response to one of our own errors, by STATUS."""
     status, title = STATUS[type(error)]
     return problem(
         scope,

@@ -8,7 +8,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from app.problems import problem
+from app.server.problem_details import problem
 from app.settings import Settings
 
 MAX_HEAD_BYTES = 64 * 2**10

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from app.images import Pixels
+from app.images.letterbox import Pixels
 from model_training import checkpoint
-from model_training.codec import BATCH, Floats
-from model_training.config import Recipe
-from model_training.model import VAE
-from model_training.train import BEST, to_float
+from model_training.backends.base import BATCH, Floats
+from model_training.networks.vae import VAE
+from model_training.recipe import Recipe
+from model_training.run_folder import BEST
+from model_training.torch_utils import to_float
 
 
 class EncoderGraph(nn.Module):

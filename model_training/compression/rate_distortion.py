@@ -1,16 +1,14 @@
-"""Bytes a picture takes against what is left of it: compressed latents beside JPEG, WebP and AVIF."""
+"""Rate and distortion of latents: bytes against quality."""
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from app.images import Pixels
-from app.quality import psnr, ssim
-from model_training.codec import Codec, Floats
-from model_training.compression import Compressor, Statistics
+from app.codes.compressor import Compressor, Statistics
+from app.images.letterbox import Pixels
+from app.images.quality import psnr, ssim
+from model_training.backends.base import Codec, Floats
 
 STEPS = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 """Quantiser steps worth comparing, from next to no loss to next to no bytes."""
@@ -71,114 +69,3 @@ def rate_distortion(
             )
         )
     return points
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The points of one way to compress, by rising bytes."""
-
-    name: str
-    points: Sequence[Point]
-    bare: bool = False
-    """Without what all files of one kind share, which flatters a format: nothing reads such files."""
-
-
-@dataclass(frozen=True)
-class PictureFormat:
-    """A common picture format at its smallest files."""
-
-    name: str
-    encode: Callable[[Image.Image, int], tuple[bytes, int]]
-    """A picture at a quality -> the whole file, and the bytes of it that differ from picture to picture."""
-    settings: Sequence[tuple[float, int]]
-    """(scale, quality): below a format's own smallest files the picture is scaled down, and up again."""
-
-
-def format_curves(picture_format: PictureFormat, pixels: Pixels) -> list[Curve]:
-    """The whole files of a format, and the same files bare; of each, the settings no other one beats.
-
-    Args:
-        pixels: (N, height, width, 3) uint8.
-    """
-    whole, bare = [], []
-    for scale, quality in picture_format.settings:
-        encoded = [picture_format.encode(_scaled(picture, scale), quality) for picture in pixels]
-        pictures = np.stack(
-            [_decoded(file, picture) for (file, _), picture in zip(encoded, pixels, strict=True)]
-        )
-        decibels, similarity = float(np.mean(psnr(pixels, pictures))), float(np.mean(ssim(pixels, pictures)))
-        setting = f"quality {quality} at scale {scale:g}"
-        whole.append(Point(setting, float(np.mean([len(file) for file, _ in encoded])), decibels, similarity))
-        bare.append(Point(setting, float(np.mean([size for _, size in encoded])), decibels, similarity))
-    return [
-        Curve(picture_format.name, _unbeaten(whole)),
-        Curve(f"{picture_format.name}, bare", _unbeaten(bare), bare=True),
-    ]
-
-
-def _scaled(picture: Pixels, scale: float) -> Image.Image:
-    image = Image.fromarray(picture)
-    size = round(image.width * scale), round(image.height * scale)
-    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
-
-
-def _decoded(file: bytes, original: Pixels) -> Pixels:
-    height, width, _ = original.shape
-    image = Image.open(io.BytesIO(file)).convert("RGB")
-    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
-
-
-def _unbeaten(points: list[Point]) -> list[Point]:
-    """Those that are better than every one of fewer bytes."""
-    kept: list[Point] = []
-    for point in sorted(points, key=lambda point: (point.bytes, -point.psnr)):
-        if not kept or point.psnr > kept[-1].psnr:
-            kept.append(point)
-    return kept
-
-
-def _jpeg(image: Image.Image, quality: int) -> tuple[bytes, int]:
-    """Bare is the scan under the standard's own Huffman tables; the whole file has tables made for it."""
-    standard = _file(image, "JPEG", quality=quality)
-    scan = standard.index(b"\xff\xda")
-    header = int.from_bytes(standard[scan + 2 : scan + 4], "big")
-    end_marker = 2
-    bare = len(standard) - (scan + 2 + header) - end_marker
-    return _file(image, "JPEG", quality=quality, optimize=True), bare
-
-
-def _webp(image: Image.Image, quality: int) -> tuple[bytes, int]:
-    """Bare is the VP8 frame without the RIFF container."""
-    file = _file(image, "WEBP", quality=quality, method=6)
-    return file, int.from_bytes(file[16:20], "little")
-
-
-def _avif(image: Image.Image, quality: int) -> tuple[bytes, int]:
-    """Bare is the AV1 data without the boxes of ISO 14496-12 around it.
-
-    Speed 3: the slowest, 0, gives 0.1 dB more for the same bytes and takes five times as long.
-    """
-    file = _file(image, "AVIF", quality=quality, speed=3)
-    box = file.index(b"mdat")
-    return file, int.from_bytes(file[box - 4 : box], "big") - 8
-
-
-def _file(image: Image.Image, name: str, **options: int) -> bytes:
-    file = io.BytesIO()
-    image.save(file, name, **options)
-    return file.getvalue()
-
-
-def _settings(qualities: dict[float, Sequence[int]]) -> list[tuple[float, int]]:
-    return [(scale, quality) for scale, some in qualities.items() for quality in some]
-
-
-FORMATS = (
-    PictureFormat("JPEG", _jpeg, _settings({0.25: (1, 10, 25), 0.5: (1, 10, 25, 50), 1: (1, 5, 10, 20, 35)})),
-    PictureFormat(
-        "WebP",
-        _webp,
-        _settings({0.25: (0, 10), 1 / 3: (0, 10, 30), 0.5: (0, 5, 10, 30), 1: (0, 5, 10, 20, 40)}),
-    ),
-    PictureFormat("AVIF", _avif, _settings({0.25: (0, 20), 0.5: (0, 10, 20, 30), 1: (0, 10, 20, 35)})),
-)

@@ -1,31 +1,16 @@
-"""A folder of pictures -> fitted uint8 arrays, split so that near-duplicates never stand on both sides."""
+"""The split into training and validation images, near-duplicates never on both sides."""
 
 import hashlib
-import logging
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from app.errors import PictureError
-from app.images import Pixels, read_picture
-from model_training.synthetic import draw_cars
+from app.images.letterbox import Pixels
 
-log = logging.getLogger(__name__)
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
-SYNTHETIC = "synthetic"
-SYNTHETIC_COUNT = 2048
-MAX_PIXELS = 200_000_000
 VALIDATION_FRACTION = 0.1
 NEAR_DUPLICATE_BITS = 3
-CACHE_FORMAT = 1
-"""Raised whenever the fitting of a picture changes, so that no stale cache is read."""
 
 
 @dataclass(frozen=True)
@@ -40,49 +25,6 @@ class Pictures:
 
     def __getitem__(self, indices: Sequence[int] | NDArray[np.int64]) -> "Pictures":
         return Pictures(self.pixels[indices], tuple(self.names[i] for i in indices))
-
-
-def load(source: str, width: int, height: int, cache: Path | None = None) -> Pictures:
-    """Read every picture below a folder, or draw synthetic cars.
-
-    Unreadable files are reported and skipped.
-
-    Args:
-        source: a folder, or "synthetic".
-        width, height: the size that each picture is fitted to.
-        cache: a folder for the fitted arrays; None reads the pictures anew.
-
-    Raises:
-        ValueError: no such folder, or not one readable picture in it.
-    """
-    if source == SYNTHETIC:
-        names = tuple(f"{SYNTHETIC}-{i}" for i in range(SYNTHETIC_COUNT))
-        return Pictures(draw_cars(SYNTHETIC_COUNT, width, height, seed=0), names)
-    folder = Path(source)
-    if not folder.is_dir():
-        raise ValueError(f"no folder {source!r} (or give {SYNTHETIC!r} for drawn cars)")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    cached = cache / f"{_cache_key(folder, files, width, height)}.npz" if cache is not None else None
-    if cached is not None and cached.is_file():
-        with np.load(cached) as stored:
-            return Pictures(stored["pixels"], tuple(stored["names"].tolist()))
-    pictures = _read_all(folder, files, width, height)
-    if cached is not None:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        partial = cached.with_suffix(f".{os.getpid()}.npz")
-        np.savez(partial, pixels=pictures.pixels, names=np.array(pictures.names))
-        partial.replace(cached)
-    return pictures
-
-
-def load_split(
-    source: str, validation: str | None, width: int, height: int, cache: Path | None = None
-) -> tuple[Pictures, Pictures]:
-    """Training and validation pictures: from two folders, or one folder split by `split`."""
-    pictures = load(source, width, height, cache)
-    if validation is not None:
-        return pictures, load(validation, width, height, cache)
-    return split(pictures)
 
 
 def split(pictures: Pictures) -> tuple[Pictures, Pictures]:
@@ -153,28 +95,3 @@ def near_duplicate_groups(hashes: NDArray[np.uint64]) -> list[list[int]]:
     for i in range(len(hashes)):
         groups.setdefault(root(i), []).append(i)
     return list(groups.values())
-
-
-def _read_all(folder: Path, files: list[Path], width: int, height: int) -> Pictures:
-    def read(file: Path) -> Pixels | None:
-        try:
-            return read_picture(file.read_bytes(), width, height, MAX_PIXELS)
-        except (PictureError, OSError) as error:
-            log.warning("skipped %s: %s", file, error)
-            return None
-
-    with ThreadPoolExecutor() as pool:
-        results = list(tqdm(pool.map(read, files), desc="reading pictures", total=len(files), disable=None))
-    kept = [(file, pixels) for file, pixels in zip(files, results, strict=True) if pixels is not None]
-    if not kept:
-        raise ValueError(f"no readable picture below {folder}")
-    names = tuple(file.relative_to(folder).as_posix() for file, _ in kept)
-    return Pictures(np.stack([pixels for _, pixels in kept]), names)
-
-
-def _cache_key(folder: Path, files: list[Path], width: int, height: int) -> str:
-    digest = hashlib.sha256(f"{CACHE_FORMAT} {width}x{height}".encode())
-    for file in files:
-        status = file.stat()
-        digest.update(f"{file.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:32]

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from app.images import Pixels
+from app.images.letterbox import Pixels
 
 OVERSAMPLING = 2
 

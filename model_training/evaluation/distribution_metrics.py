@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.images import Pixels
+from app.images.letterbox import Pixels
 
 Points = NDArray[np.float32]
 Doubles = NDArray[np.float64]

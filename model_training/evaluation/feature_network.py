@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from app.images import Pixels
+from app.images.letterbox import Pixels
 
 Floats = NDArray[np.float32]
 

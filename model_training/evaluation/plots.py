@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.images import Pixels
-from app.latents import Prior, even_lambdas, interpolate, standard_draws
-from model_training.codec import Codec
+from app.images.letterbox import Pixels
+from app.model.interpolation import even_lambdas, interpolate
+from app.model.latents import standard_draws
+from app.model.prior import Prior
+from model_training.backends.base import Codec
 
 matplotlib.use("Agg")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import matplotlib
 
-from model_training.rate_distortion import Curve
+from model_training.compression.image_formats import Curve
 
 matplotlib.use("Agg")
 

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from app.images import Pixels
-from model_training.export import save_graph, trace_graph
-from model_training.train import has_bf16, to_float
+from app.images.letterbox import Pixels
+from model_training.export.onnx_graph import save_graph, trace_graph
+from model_training.torch_utils import has_bf16, to_float
 
 log = logging.getLogger(__name__)
 

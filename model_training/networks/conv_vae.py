@@ -5,8 +5,8 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from model_training.config import ConvolutionalConfig
-from model_training.layers import LEAK, LOG_VARIANCE_RANGE, Posterior, down, up
+from model_training.networks.layers import LEAK, LOG_VARIANCE_RANGE, Posterior, down, up
+from model_training.recipe import ConvolutionalConfig
 
 
 class Encoder(nn.Module):

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from model_training.layers import Posterior
+from model_training.networks.layers import Posterior
 
 Likelihood = Literal["bernoulli", "gaussian"]
 

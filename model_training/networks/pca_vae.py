@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from app.images import Pixels
-from model_training.config import PrincipalConfig
-from model_training.layers import LEAK, LOG_VARIANCE_RANGE, Posterior, down, up
+from app.images.letterbox import Pixels
+from model_training.networks.layers import LEAK, LOG_VARIANCE_RANGE, Posterior, down, up
+from model_training.recipe import PrincipalConfig
 
 OVERSAMPLING, ITERATIONS = 64, 6
 """Of the randomised decomposition (Halko et al. 2011); with more the components no longer change visibly."""

@@ -2,11 +2,11 @@
 
 from torch import Tensor, nn
 
-from app.images import Pixels
-from model_training import convolutional, principal
-from model_training.config import ConvolutionalConfig, ModelConfig
-from model_training.layers import Posterior
-from model_training.loss import Likelihood
+from app.images.letterbox import Pixels
+from model_training.networks import conv_vae, pca_vae
+from model_training.networks.layers import Posterior
+from model_training.networks.loss import Likelihood
+from model_training.recipe import ConvolutionalConfig, ModelConfig
 
 
 class VAE(nn.Module):
@@ -15,14 +15,14 @@ class VAE(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder: convolutional.Encoder | principal.Encoder
-        self.decoder: convolutional.Decoder | principal.Decoder
+        self.encoder: conv_vae.Encoder | pca_vae.Encoder
+        self.decoder: conv_vae.Decoder | pca_vae.Decoder
         self.likelihood: Likelihood
         if isinstance(config, ConvolutionalConfig):
-            self.encoder, self.decoder = convolutional.Encoder(config), convolutional.Decoder(config)
+            self.encoder, self.decoder = conv_vae.Encoder(config), conv_vae.Decoder(config)
             self.likelihood = "bernoulli"
         else:
-            self.encoder, self.decoder = principal.Encoder(config), principal.Decoder(config)
+            self.encoder, self.decoder = pca_vae.Encoder(config), pca_vae.Decoder(config)
             self.likelihood = "gaussian"
 
     def forward(self, pictures: Tensor, noise: Tensor) -> tuple[Tensor, Posterior]:
@@ -48,15 +48,15 @@ class VAE(nn.Module):
         Args:
             pixels: (N, height, width, 3) uint8, the training pictures.
         """
-        if isinstance(self.encoder, principal.Encoder) and isinstance(self.decoder, principal.Decoder):
-            components = principal.principal_components(pixels, self.config.latent_dim)
+        if isinstance(self.encoder, pca_vae.Encoder) and isinstance(self.decoder, pca_vae.Decoder):
+            components = pca_vae.principal_components(pixels, self.config.latent_dim)
             self.encoder.begin_from(components)
             self.decoder.begin_from(components)
 
     def linear_parameters(self) -> list[nn.Parameter]:
         """Those of the linear codec, which starts near where it ends."""
         parts = (self.encoder, self.decoder)
-        linear = [part.linear for part in parts if isinstance(part, principal.Encoder | principal.Decoder)]
+        linear = [part.linear for part in parts if isinstance(part, pca_vae.Encoder | pca_vae.Decoder)]
         return [parameter for part in linear for parameter in part.parameters()]
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from model_training.train import has_bf16
+from model_training.torch_utils import has_bf16
 
 log = logging.getLogger(__name__)
 

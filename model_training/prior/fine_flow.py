@@ -15,16 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model_training.codec import Floats
-from model_training.distillation import (
+from model_training.backends.base import Floats
+from model_training.prior.distillation import (
     Matching,
     guided_ends,
     match_distribution,
     matching_loss,
     train_average,
 )
-from model_training.flow import CLOCK_WIDTH, Clock, Convolutions, Targets, start_at_zero
-from model_training.small_pictures import SmallPictures, places, show
+from model_training.prior.latent_images import SmallPictures, places, show
+from model_training.prior.networks import CLOCK_WIDTH, Clock, Convolutions, start_at_zero
+from model_training.prior.targets import Targets
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class Teacher(nn.Module):
 
 
 class Student(nn.Module):
-    """The network of app.latents.Details."""
+    """The network of app.model.prior_networks.Details."""
 
     places: Tensor
 
@@ -103,8 +104,8 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def arrays(self) -> dict[str, Floats]:
-        """The layers of app.latents.Details, of the network in evaluation: normalisation becomes part of the
-        convolutions, and what the cells' places add part of a bias."""
+        """The layers of app.model.prior_networks.Details, of the network in evaluation: normalisation becomes
+        part of the convolutions, and what the cells' places add part of a bias."""
         kernel, shift = _folded(self.entry)
         shown = 2 * self.trailing.values
         places = F.conv2d(self.places, kernel[:, shown:], padding=1)[0] + shift[:, None, None]
@@ -163,7 +164,7 @@ def fit_details(
         steps: of the teacher; the others take their share.
 
     Returns:
-        the arrays of app.latents.Details.
+        the arrays of app.model.prior_networks.Details.
     """
     torch.manual_seed(seed)
     leading = drawn.shape[1]

@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.images import Pixels
-from app.latents import Flow, standard_draws
-from model_training.augmentation import augment
-from model_training.codec import Codec, Floats
-from model_training.details import fit_details
-from model_training.flow import COORDINATES, Targets, fit_flow
-from model_training.small_pictures import principal_pictures
-from model_training.train import to_float
-
-PRIOR = "prior.npz"
+from app.images.letterbox import Pixels
+from app.model.latents import standard_draws
+from app.model.prior_networks import Flow
+from model_training.backends.base import Codec, Floats
+from model_training.data.augmentation import augment
+from model_training.prior.coarse_flow import COORDINATES, fit_flow
+from model_training.prior.fine_flow import fit_details
+from model_training.prior.latent_images import principal_pictures
+from model_training.prior.targets import Targets
+from model_training.torch_utils import to_float
 
 COPIES, STRENGTH = 10, 0.5
 """Changed copies of each picture, beside itself and its mirror image, and how much they are changed: with
@@ -144,7 +144,7 @@ def targets(encoded: Posteriors, gaussian: Gaussian) -> Targets:
 
 
 def save(gaussian: Gaussian, flow: dict[str, Floats], details: dict[str, Floats], path: Path) -> None:
-    """Write what app.latents.read_prior reads: plain arrays, of which networks need few digits.
+    """Write what app.model.prior.read_prior reads: plain arrays, of which networks need few digits.
 
     `details` is empty where the flow moves all coordinates.
     """

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from app.images import Pixels
+from app.images.letterbox import Pixels
 
 CELL, POOLED, VALUES = 8, 2, 8
 """Small pictures have a cell for so many pixels each way; of pictures made so much smaller, so many principal

@@ -51,7 +51,7 @@ async def client(serve: Serve) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def service_behind(client: httpx.AsyncClient) -> Any:
-    """The app.service.Service that answers a client of client_of."""
+    """The app.state.Service that answers a client of client_of."""
     transport = client._transport
     assert isinstance(transport, httpx.ASGITransport)
     return transport.app.state.service  # type: ignore[attr-defined]

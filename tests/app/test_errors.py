@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.errors import STATUS, InvalidField, PictureError, QueueFull, ServiceError
+from app.errors import InvalidField, PictureError, QueueFull, ServiceError
+from app.server.problem_details import STATUS
 
 
 def leaves(kind: type[ServiceError]) -> set[type[ServiceError]]:

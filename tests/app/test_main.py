@@ -12,8 +12,8 @@ import pytest
 from app.errors import ModelFolderError, ProviderUnavailable
 from app.main import create_app
 from app.settings import Settings
+from tests.app.api.test_endpoints import LATENTS, Gate, check_problem
 from tests.app.conftest import Serve, client_of, service_behind
-from tests.app.test_routes import LATENTS, Gate, check_problem
 
 
 async def test_apps_share_nothing(serve: Serve) -> None:
@@ -92,6 +92,6 @@ async def test_unexpected_fault_is_a_problem(
     def broken(*_: object) -> bytes:
         raise RuntimeError("/opt/secret")
 
-    monkeypatch.setattr("app.images.grid", broken)
+    monkeypatch.setattr("app.api.responses.grid", broken)
     problem = check_problem(await client.get("/sample"), 500)
     assert "secret" not in str(problem)

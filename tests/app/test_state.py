@@ -3,9 +3,9 @@
 import pytest
 
 from app.errors import NotReady
-from app.metrics import Metrics
-from app.service import Service
+from app.server.metrics import Metrics
 from app.settings import Settings
+from app.state import Service
 
 
 def service() -> Service:

@@ -1,4 +1,4 @@
-from app.stages import Stages
+from app.timings import Stages
 
 
 def test_seconds_of_a_stage_add_up() -> None:

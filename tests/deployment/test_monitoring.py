@@ -10,9 +10,9 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.metrics import Metrics
-from app.session import CUDA
-from app.stages import Stages
+from app.inference.session import CUDA
+from app.server.metrics import Metrics
+from app.timings import Stages
 
 DOCKER = Path(__file__).parent.parent.parent / "docker"
 DASHBOARD = json.loads((DOCKER / "grafana" / "dashboards" / "car-vae.json").read_text())

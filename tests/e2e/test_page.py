@@ -20,7 +20,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from model_training.synthetic import draw_cars
+from model_training.data.synthetic import draw_cars
 from tests.e2e.conftest import serving
 
 pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")

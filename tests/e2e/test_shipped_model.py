@@ -7,11 +7,11 @@ import httpx
 import numpy as np
 import pytest
 
-from app.manifest import read_manifest
-from app.quality import psnr
+from app.images.quality import psnr
+from app.model.manifest import read_manifest
 from app.settings import Settings
-from model_training.codec import OnnxCodec
-from model_training.synthetic import draw_cars
+from model_training.backends.onnx_backend import OnnxCodec
+from model_training.data.synthetic import draw_cars
 from tests.e2e.conftest import ROOT, serving
 from tests.e2e.test_trained_model import picture, png
 

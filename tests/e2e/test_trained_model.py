@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.images import Pixels
-from app.quality import psnr
-from model_training.synthetic import draw_cars
+from app.images.letterbox import Pixels
+from app.images.quality import psnr
+from model_training.data.synthetic import draw_cars
 
 WIDTH, HEIGHT = 48, 32
 CARS = draw_cars(4, WIDTH, HEIGHT, seed=99)

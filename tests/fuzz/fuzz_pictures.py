@@ -19,7 +19,7 @@ with atheris.instrument_imports(include=["PIL", "app"]):
     from PIL import Image
 
     from app.errors import PictureError
-    from app.images import FORMATS, read_picture
+    from app.images.decode import FORMATS, read_picture
     from tests.pictures import file_of, photograph
 
 WIDTH, HEIGHT, MAX_PIXELS = 96, 64, 4_000_000

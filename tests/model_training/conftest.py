@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.images import Pixels
-from model_training import details, flow
-from model_training.config import ConvolutionalConfig, PrincipalConfig, Recipe, TrainingConfig
+from app.images.letterbox import Pixels
+from model_training.data.synthetic import draw_cars
 from model_training.distributed import World
-from model_training.synthetic import draw_cars
+from model_training.prior import coarse_flow, fine_flow
+from model_training.recipe import ConvolutionalConfig, PrincipalConfig, Recipe, TrainingConfig
 from model_training.train import train
 
 torch.set_num_threads(1)  # networks of this size only lose by being shared out
@@ -39,7 +39,7 @@ def small_flow(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes |= {"WEAK_CHANNELS": 8, "WEAK_BLOCKS": 1, "WEAK_WIDTH": 32, "WIDTH": 64, "DEPTH": 3}
     sizes |= {"OWN_WIDTH": 64, "PAIRS": 4096}
     for name, size in sizes.items():
-        monkeypatch.setattr(flow, name, size)
+        monkeypatch.setattr(coarse_flow, name, size)
     sizes = {
         "TEACHER_CHANNELS": 16,
         "TEACHER_BLOCKS": 1,
@@ -49,7 +49,7 @@ def small_flow(monkeypatch: pytest.MonkeyPatch) -> None:
         "OWN_CHANNELS": 16,
     }
     for name, size in (sizes | {"PAIRS": 4096}).items():
-        monkeypatch.setattr(details, name, size)
+        monkeypatch.setattr(fine_flow, name, size)
 
 
 @pytest.fixture

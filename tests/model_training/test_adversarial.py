@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from app.images import Pixels
-from app.latents import read_prior
+from app.images.letterbox import Pixels
+from app.model.prior import read_prior
 from model_training import adversarial, checkpoint
 from model_training.adversarial import Discriminator, sharpen
-from model_training.config import Recipe, SharpeningConfig
-from model_training.prior import Gaussian, save
-from model_training.torch_codec import TorchCodec
+from model_training.backends.torch_backend import TorchCodec
+from model_training.prior.fit import Gaussian, save
+from model_training.recipe import Recipe, SharpeningConfig
 from model_training.train import train
 from tests.model_training.conftest import ONE_PROCESS, PRINCIPAL
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from model_training import checkpoint
 from model_training.distributed import SharedBatchNorm1d, SharedBatchNorm2d, World, share_batch_norm
-from model_training.train import LATEST, METRICS
+from model_training.run_folder import LATEST, METRICS
 
 ARGUMENTS = [
     *("-m", "model_training", "train", "--recipe", "RECIPE", "--data", "synthetic"),

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.images import Pixels
-from app.manifest import read_manifest
-from app.quality import psnr
+from app.images.letterbox import Pixels
+from app.images.quality import psnr
+from app.model.manifest import read_manifest
 from model_training import __main__ as commands
-from model_training import contrastive
-from model_training.codec import open_codec
+from model_training.backends.load import open_codec
+from model_training.evaluation import simclr
 
 pytestmark = pytest.mark.usefixtures("small_flow")
 
@@ -55,10 +55,10 @@ def test_from_a_folder_to_a_model_that_can_be_served(
 def test_samples_are_measured_alike_for_the_manifest_and_by_command(
     folder: str, run_folder: Path, cars: Pixels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = contrastive.FeatureRecipe.load(contrastive.DEFAULT_RECIPE)
+    recipe = simclr.FeatureRecipe.load(simclr.DEFAULT_RECIPE)
     changes = {"width": 24, "height": 16, "channels": (8, 8), "features": 6, "epochs": 1, "batch_size": 32}
     recipe = dataclasses.replace(recipe, **changes)  # type: ignore[arg-type]
-    contrastive.export(contrastive.fit(recipe, cars), recipe, tmp_path / "features.onnx")
+    simclr.export(simclr.fit(recipe, cars), recipe, tmp_path / "features.onnx")
     told = ["--train-data", folder, "--features", str(tmp_path / "features.onnx"), "--data", folder]
     assert commands.main(["fit-prior", str(run_folder), "--data", folder, "--steps", "20"]) == 0
     model = tmp_path / "cars" / "2"

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from model_training.config import RECIPES, ConvolutionalConfig, Recipe
-from model_training.model import VAE, parameter_count
+from model_training.networks.vae import VAE, parameter_count
+from model_training.recipe import RECIPES, ConvolutionalConfig, Recipe
 
 
 def test_the_seed_recipe_is_the_projects_description() -> None:

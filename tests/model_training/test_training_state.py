@@ -8,23 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from app.images import Pixels
+from app.images.letterbox import Pixels
 from model_training import checkpoint
 from model_training import train as training_module
-from model_training.config import Recipe
-from model_training.loss import negative_elbo
-from model_training.model import VAE
-from model_training.train import (
-    BEST,
-    LATEST,
-    METRICS,
-    Diverged,
-    Interrupted,
-    Training,
-    _learning_rate,
-    train,
-    validate,
-)
+from model_training.networks.loss import negative_elbo
+from model_training.networks.vae import VAE
+from model_training.recipe import Recipe
+from model_training.run_folder import BEST, LATEST, METRICS
+from model_training.train import Diverged, Interrupted, _learning_rate, _step, train, validate
+from model_training.training_state import Training
 from tests.model_training.conftest import ONE_PROCESS, PRINCIPAL, RECIPE
 
 State = dict[str, torch.Tensor]
@@ -179,7 +171,7 @@ def test_fewer_pictures_than_a_batch_are_one_batch(
 
 def interrupt_after(patch: pytest.MonkeyPatch, steps: int) -> None:
     """Let the process receive SIGINT when a number of steps has been made."""
-    real, done = training_module._step, []
+    real, done = _step, []
 
     def step(*arguments: object) -> torch.Tensor:
         done.append(True)

@@ -1,4 +1,4 @@
-"""`python -m tests.performance.ladder`: what each step of a request costs at best, and their sum."""
+"""`python -m tests.performance.cost_breakdown`: what each step of a request costs at best, and their sum."""
 
 import argparse
 import json
@@ -17,12 +17,14 @@ import orjson
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from app import images
-from app.manifest import read_manifest, read_model_file
-from app.negotiation import parse_pictures
-from app.png import encode_png
-from app.schemas import read_latents
-from app.session import Session, SessionSpec, decoder_graph, encoder_graph, open_sessions
+from app.api.bodies import parse_pictures
+from app.api.validation import read_latents
+from app.images.decode import read_picture
+from app.images.encode import encode_gif, grid
+from app.images.letterbox import Pixels
+from app.images.png import encode_png
+from app.inference.session import Session, SessionSpec, decoder_graph, encoder_graph, open_sessions
+from app.model.manifest import read_manifest, read_model_file
 from tests.performance.bench import processes
 from tests.performance.bench.inputs import MULTIPART, jpegs, latents_json, multipart
 from tests.performance.bench.load import drive, measure
@@ -141,11 +143,11 @@ def host_steps(folder: Path) -> list[Step]:
     size, dim = manifest.image_size, manifest.latent_dim
     small, large = jpegs(16, 256, 256, seed=1), jpegs(1, 1920, 1080, seed=2)
 
-    def read(file: bytes) -> images.Pixels:
-        return images.read_picture(file, size.width, size.height, MAX_PIXELS)
+    def read(file: bytes) -> Pixels:
+        return read_picture(file, size.width, size.height, MAX_PIXELS)
 
     fitted = np.stack([read(file) for file in small])
-    sheet = images.grid([fitted[index % len(fitted)] for index in range(64)])
+    sheet = grid([fitted[index % len(fitted)] for index in range(64)])
     latents = _rows("float32", (64, dim))
     one, many = latents_json(latents[:1]), latents_json(latents)
     answer = {"model": manifest.id, "latents": latents[:1], "std": np.abs(latents[:1])}
@@ -159,7 +161,7 @@ def host_steps(folder: Path) -> list[Step]:
         time_step(JPEG_LARGE, lambda: read(large[0])),
         time_step(PNG, lambda: [encode_png(picture) for picture in fitted], len(fitted)),
         time_step(SHEET, lambda: encode_png(sheet)),
-        time_step(GIF, lambda: images.encode_gif(list(fitted))),
+        time_step(GIF, lambda: encode_gif(list(fitted))),
         time_step(JSON_OUT, lambda: orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)),
         time_step(JSON_IN, lambda: take(one)),
         time_step(JSON_IN_64, lambda: take(many)),
@@ -174,7 +176,7 @@ def http_step(folder: Path, seconds: int) -> Step:
     url = f"http://127.0.0.1:{port}"
     command = OURS.command(interpreter(OURS, folder), port)
     env = OURS.environment(folder, port, next(iter(OURS.variants)))
-    with tempfile.TemporaryDirectory(prefix="ladder-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="cost-breakdown-") as scratch:
         requests = Path(scratch)
         (requests / "headers").write_text("Accept: */*\n")
         ready = [url + path for path in OURS.ready]
@@ -229,7 +231,7 @@ def report(steps: Sequence[Step], measured: Mapping[str, float]) -> str:
         for workload, parts in floors(steps).items()
     ]
     floor = markdown_table(["workload", "floor, CPU ms", "measured, CPU ms", "the floor is"], sums)
-    return f"# The ladder to the limit\n\n{machine}\n{table}\n{floor}"
+    return f"# The cost of each step\n\n{machine}\n{table}\n{floor}"
 
 
 def plot(steps: Sequence[Step], measured: Mapping[str, float], path: Path) -> None:
@@ -253,22 +255,22 @@ def plot(steps: Sequence[Step], measured: Mapping[str, float], path: Path) -> No
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print the tables, write ladder.md, ladder.json and ladder.png."""
-    parser = argparse.ArgumentParser(prog="python -m tests.performance.ladder", description=__doc__)
+    """Measure, print the tables, write cost-breakdown.md, cost-breakdown.json and cost-breakdown.png."""
+    parser = argparse.ArgumentParser(prog="python -m tests.performance.cost_breakdown", description=__doc__)
     parser.add_argument("--model-dir", type=Path, default=Path("models/car-vae/2"))
     parser.add_argument("--results", type=Path, help="results.json of the bench, to stand beside the floor")
     parser.add_argument("--seconds", type=int, default=4, help="of each measurement over HTTP")
-    parser.add_argument("--out", type=Path, default=Path("runs/ladder"))
+    parser.add_argument("--out", type=Path, default=Path("runs/cost-breakdown"))
     options = parser.parse_args(arguments)
     folder = options.model_dir.resolve()
     steps = [*model_steps(folder), *host_steps(folder), http_step(folder, options.seconds)]
     measured = measured_cpu_ms(options.results) if options.results else {}
     options.out.mkdir(parents=True, exist_ok=True)
     text = report(steps, measured)
-    (options.out / "ladder.md").write_text(text)
+    (options.out / "cost-breakdown.md").write_text(text)
     document = {"machine": describe_machine(), "steps": [asdict(step) for step in steps]}
-    (options.out / "ladder.json").write_text(json.dumps(document, indent=1) + "\n")
-    plot(steps, measured, options.out / "ladder.png")
+    (options.out / "cost-breakdown.json").write_text(json.dumps(document, indent=1) + "\n")
+    plot(steps, measured, options.out / "cost-breakdown.png")
     print(text)
     return 0
 

@@ -22,8 +22,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
 from app.errors import ModelFolderError, ProviderUnavailable
-from app.manifest import Manifest, read_manifest, read_model_file
-from app.session import (
+from app.inference.session import (
     BATCH_ROWS,
     CPU,
     CUDA,
@@ -37,9 +36,10 @@ from app.session import (
     encoder_graph,
     open_sessions,
 )
-from model_training.model import VAE
-from model_training.synthetic import draw_cars
-from model_training.torch_codec import DecoderGraph, EncoderGraph, TorchCodec
+from app.model.manifest import Manifest, read_manifest, read_model_file
+from model_training.backends.torch_backend import DecoderGraph, EncoderGraph, TorchCodec
+from model_training.data.synthetic import draw_cars
+from model_training.networks.vae import VAE
 from tests.performance.bench.report import MIB, Summary, markdown_table, summarise
 from tests.performance.machine import describe_machine
 

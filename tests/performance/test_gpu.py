@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from app.errors import ProviderUnavailable
-from app.manifest import read_manifest
-from app.session import CPU, Session, SessionSpec, decoder_graph, open_sessions
-from model_training.config import ConvolutionalConfig
-from model_training.model import VAE
-from model_training.torch_codec import DecoderGraph, EncoderGraph
+from app.inference.session import CPU, Session, SessionSpec, decoder_graph, open_sessions
+from app.model.manifest import read_manifest
+from model_training.backends.torch_backend import DecoderGraph, EncoderGraph
+from model_training.networks.vae import VAE
+from model_training.recipe import ConvolutionalConfig
 from tests.performance import gpu
 from tests.performance.bench.report import Summary
 from tests.performance.gpu import WAYS, BoundCall, Device, Figure, Floors, Job, Parity, Way

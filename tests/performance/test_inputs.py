@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.images import encode_gif, grid
-from app.negotiation import parse_pictures
-from app.png import encode_png
+from app.api.bodies import parse_pictures
+from app.images.encode import encode_gif, grid
+from app.images.png import encode_png
 from tests.performance.bench.inputs import (
     MULTIPART,
     Exchange,

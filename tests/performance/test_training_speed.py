@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from model_training.config import Recipe
+from model_training.data.synthetic import draw_cars
 from model_training.distributed import World
-from model_training.loss import negative_elbo
-from model_training.synthetic import draw_cars
+from model_training.networks.loss import negative_elbo
+from model_training.recipe import Recipe
 from tests.performance import training
 from tests.performance.bench.servers import REPOSITORY
 from tests.performance.test_servers import pins

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.images import fit
+from app.images.letterbox import fit
 from tests.performance.bench.inputs import Reference, jpegs, multipart, pixels_near
 from tests.performance.bench.peers.pictures import pillow_fit
 from tests.tiny_model import write_tiny_model

@@ -22,14 +22,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from app.images import Pixels
-from model_training import data
+from app.images.letterbox import Pixels
 from model_training.__main__ import CACHE
-from model_training.config import Recipe
+from model_training.data.dataset import SYNTHETIC, load
 from model_training.distributed import World, world
-from model_training.loss import negative_elbo
-from model_training.model import VAE
-from model_training.train import Training, _network, _order, _step, has_bf16
+from model_training.networks.loss import negative_elbo
+from model_training.networks.vae import VAE
+from model_training.recipe import Recipe
+from model_training.torch_utils import has_bf16
+from model_training.train import _network, _order, _step
+from model_training.training_state import Training
 from tests.performance.bench.report import Summary, markdown_table, summarise
 from tests.performance.bench.servers import PEERS, REPOSITORY
 from tests.performance.machine import describe_machine
@@ -280,7 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table, write training.md and training.json; 1 where something was left out."""
     parser = argparse.ArgumentParser(prog="python -m tests.performance.training", description=__doc__)
     parser.add_argument("--recipe", default="seed", help="name of a recipe or path of a .toml file")
-    parser.add_argument("--data", default=data.SYNTHETIC, help="folder of pictures, or drawn cars")
+    parser.add_argument("--data", default=SYNTHETIC, help="folder of pictures, or drawn cars")
     parser.add_argument("--steps", type=int, default=10, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs/training-speed"))
@@ -289,7 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         recipe = Recipe.load(options.recipe)
-        pixels = data.load(options.data, recipe.model.width, recipe.model.height, CACHE).pixels
+        pixels = load(options.data, recipe.model.width, recipe.model.height, CACHE).pixels
     except ValueError as error:
         parser.error(str(error))
     left_out: dict[str, str] = {}

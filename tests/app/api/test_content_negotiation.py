@@ -10,6 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect, Request
 
+from app.api.bodies import (
+    MAX_FIELD_BYTES,
+    MAX_FIELDS,
+    MAX_JSON_BYTES,
+    body_type,
+    is_json,
+    parse_json,
+    parse_pictures,
+    read_body,
+)
+from app.api.content_negotiation import ANIMATIONS, JSON, MEDIA_TYPES, PICTURES, Format, choose_format
 from app.errors import (
     BodyTooLarge,
     InvalidField,
@@ -18,22 +29,6 @@ from app.errors import (
     ServiceError,
     TooManyItems,
     UnsupportedBody,
-)
-from app.negotiation import (
-    ANIMATIONS,
-    JSON,
-    MAX_FIELD_BYTES,
-    MAX_FIELDS,
-    MAX_JSON_BYTES,
-    MEDIA_TYPES,
-    PICTURES,
-    Format,
-    body_type,
-    choose_format,
-    is_json,
-    parse_json,
-    parse_pictures,
-    read_body,
 )
 
 BROWSER_IMAGE = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"

@@ -13,10 +13,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.batcher import Batcher
-from app.images import read_picture
-from app.latents import Prior, standard_draws
-from app.vae import Vae
+from app.images.decode import read_picture
+from app.inference.batcher import Batcher
+from app.inference.vae import Vae
+from app.model.latents import standard_draws
+from app.model.prior import Prior
 from tests.app.conftest import Serve, service_behind
 from tests.pictures import announced_png, file_of, opened, photograph, pixels_of
 from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH
@@ -706,7 +707,7 @@ async def test_pictures_waiting_for_threads_are_bounded(
         assert release.wait(timeout=30)
         return read_picture(data, width, height, max_pixels)
 
-    monkeypatch.setattr("app.images.read_picture", held)
+    monkeypatch.setattr("app.api.inference_request.read_picture", held)
     async with serve(max_items=64, queue_rows=64) as client:
         busy = asyncio.ensure_future(client.post("/encode", files=form(*[JPEG] * 64)))
         await asyncio.to_thread(entered.wait, 30)

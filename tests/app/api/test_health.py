@@ -7,13 +7,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.api.schemas import ModelAnswer
 from app.errors import ModelFolderError
 from app.main import create_app
-from app.manifest import Int8Files, Int8Loss, describe_file, read_manifest, write_manifest
-from app.schemas import ModelAnswer
+from app.model.manifest import Int8Files, Int8Loss, describe_file, read_manifest, write_manifest
 from app.settings import Settings
+from tests.app.api.test_endpoints import Gate, check_problem
 from tests.app.conftest import Serve, client_of, service_behind
-from tests.app.test_routes import Gate, check_problem
 from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH, write_tiny_model
 
 

@@ -6,9 +6,10 @@ from typing import Any
 import httpx
 import pytest
 
-from app import openapi, probes, routes
-from app.openapi import document
-from app.schemas import Options
+from app.api import health, openapi
+from app.api.endpoints import ROUTES
+from app.api.openapi import document
+from app.api.schemas import Options
 from tests.app.conftest import Serve
 from tests.pictures import file_of, photograph
 
@@ -21,7 +22,7 @@ def test_every_route_is_described() -> None:
     described = {(path, method.upper()) for path, method in operations(document("1", False))}
     served = {
         (route.path, method)
-        for route in (*routes.ROUTES, *probes.ROUTES)
+        for route in (*ROUTES, *health.ROUTES)
         for method in route.methods or ()
         if method != "HEAD"
     }
@@ -44,7 +45,7 @@ def test_every_error_is_a_problem() -> None:
 def test_keys_are_asked_for_where_they_are_needed() -> None:
     for has_keys in (False, True):
         for (path, _), operation in operations(document("1", has_keys)).items():
-            guarded = has_keys and path in {route.path for route in routes.ROUTES}
+            guarded = has_keys and path in {route.path for route in ROUTES}
             assert ("security" in operation) == guarded
             assert ("401" in operation["responses"]) == guarded
 

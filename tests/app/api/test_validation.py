@@ -6,8 +6,7 @@ import numpy as np
 import orjson
 import pytest
 
-from app.errors import InvalidField, TooManyItems, WrongModel
-from app.schemas import (
+from app.api.schemas import (
     EncodeOptions,
     LatentsBody,
     Options,
@@ -15,13 +14,9 @@ from app.schemas import (
     PathOptions,
     PictureOptions,
     SampleOptions,
-    check_path,
-    from_json,
-    from_query,
-    from_strings,
-    read_latents,
-    refuse_unknown,
 )
+from app.api.validation import check_path, from_json, from_query, from_strings, read_latents, refuse_unknown
+from app.errors import InvalidField, TooManyItems, WrongModel
 
 
 def places(error: InvalidField) -> list[str]:

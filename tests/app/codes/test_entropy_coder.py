@@ -4,9 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.images import Pixels
-from model_training.codec import Floats
-from model_training.compression import REACH, TOTAL, Compressor, Statistics, training_statistics
+from app.codes.compressor import REACH, TOTAL, Compressor, Statistics
+from app.images.letterbox import Pixels
+from model_training.backends.base import Floats
+from model_training.compression.fit import training_statistics
 
 RANDOM = np.random.default_rng(0)
 DIMENSIONS = 12

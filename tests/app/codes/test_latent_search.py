@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from app.images import Pixels
-from model_training.codec import Floats
-from model_training.compression import Doubles, Statistics
-from model_training.latent_search import search
+from app.codes.compressor import Doubles, Statistics
+from app.codes.latent_search import search
+from app.images.letterbox import Pixels
+from model_training.backends.base import Floats
 
 WIDTH, HEIGHT, LATENT_DIM = 8, 6, 5
 RANDOM = np.random.default_rng(0)

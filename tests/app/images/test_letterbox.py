@@ -10,21 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter, features
 
 from app.errors import PictureTooLarge, UnreadablePicture, UnsupportedPicture
-from app.images import (
-    BORDER_BLUR,
-    FORMATS,
-    TRANSPOSITIONS,
-    Pixels,
-    encode_gif,
-    encode_jpeg,
-    encode_webp,
-    enlarge,
-    fit,
-    grid,
-    read_picture,
-    resample,
-    scaled_size,
-)
+from app.images.decode import FORMATS, TRANSPOSITIONS, read_picture
+from app.images.encode import encode_gif, encode_jpeg, encode_webp, enlarge, grid, scaled_size
+from app.images.letterbox import BORDER_BLUR, Pixels, fit, resample
 from tests.pictures import announced_png, file_of, opened, photograph, pixels_of
 
 WIDTH, HEIGHT = 96, 64

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.png import Pixels, encode_png
+from app.images.png import Pixels, encode_png
 from tests.pictures import opened, pixels_of
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.quality import EXPONENTS, IDENTICAL_PSNR, Pixels, ms_ssim, ms_ssim_scales, psnr, ssim
+from app.images.quality import EXPONENTS, IDENTICAL_PSNR, Pixels, ms_ssim, ms_ssim_scales, psnr, ssim
 from tests.tiny_model import random_pictures
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.errors import NotReady, QueueFull, QueueTimeout
-from app.pool import ItemError, TookTooLong, WorkerPool
+from app.images.worker_pool import ItemError, TookTooLong, WorkerPool
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app import batcher as batcher_module
-from app.batcher import Batcher
 from app.errors import InferenceFailed, NotReady, QueueFull, QueueTimeout
-from app.stages import Stages
+from app.inference import batcher as batcher_module
+from app.inference.batcher import Batcher
+from app.timings import Stages
 
 Array = NDArray[Any]
 
@@ -296,7 +296,7 @@ async def test_a_failed_batch_answers_only_its_own_requests(caplog: pytest.LogCa
         doomed = [await setup.submit(1, 2, 3), await setup.submit(-1)]
         spared = await setup.submit(4)
         setup.model.free.set()
-        with caplog.at_level(logging.CRITICAL + 1, "app.batcher"):
+        with caplog.at_level(logging.CRITICAL + 1, "app.inference.batcher"):
             for task in doomed:
                 with pytest.raises(InferenceFailed, match="the model failed on this batch") as caught:
                     await task

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from app.errors import ModelFolderError, ProviderUnavailable
-from app.manifest import Int8Files, Int8Loss, Manifest, read_manifest
-from app.session import (
+from app.inference.session import (
     CPU,
     CUDA,
     GraphSpec,
@@ -24,6 +23,7 @@ from app.session import (
     encoder_graph,
     open_sessions,
 )
+from app.model.manifest import Int8Files, Int8Loss, Manifest, read_manifest
 from tests.tiny_model import random_pictures, write_tiny_model
 
 ON_CPU = SessionSpec("cpu", max_batch_rows=4)
@@ -114,7 +114,7 @@ def test_batches_are_padded_to_the_ladder_and_cut_again() -> None:
 def test_reports_the_provider_it_runs_on(
     models: dict[GraphSpec, bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, "app.session"):
+    with caplog.at_level(logging.INFO, "app.inference.session"):
         encoder, decoder = open_sessions(models, ON_CPU)
     assert encoder.provider == decoder.provider == CPU
     assert "encoder.onnx runs on CPUExecutionProvider, warmed up in" in caplog.text
@@ -130,7 +130,7 @@ def test_cuda_is_refused_where_there_is_none(models: dict[GraphSpec, bytes]) -> 
 def test_auto_takes_the_cpu_and_says_so(
     models: dict[GraphSpec, bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, "app.session"):
+    with caplog.at_level(logging.INFO, "app.inference.session"):
         encoder, _ = open_sessions(models, replace(ON_CPU, device="auto"))
     assert encoder.provider == CPU
     (line,) = (record for record in caplog.records if "running on the CPU" in record.getMessage())
@@ -141,7 +141,7 @@ def test_auto_takes_the_cpu_and_says_so(
 def test_int8_runs_on_the_cpu(
     models: dict[GraphSpec, bytes], device: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.session._load_cuda", lambda: pytest.fail("CUDA was tried"))
+    monkeypatch.setattr("app.inference.session._load_cuda", lambda: pytest.fail("CUDA was tried"))
     encoder, decoder = open_sessions(models, replace(ON_CPU, device=device, precision="int8"))
     assert encoder.provider == decoder.provider == CPU
 

@@ -8,11 +8,12 @@ import onnxruntime as ort
 import pytest
 
 from app.errors import InvalidField, ModelFolderError, NotReady, QueueFull
-from app.latents import even_lambdas, standard_draws
-from app.quality import psnr, ssim
-from app.session import SessionSpec
-from app.stages import Stages
-from app.vae import Vae, load_vae
+from app.images.quality import psnr, ssim
+from app.inference.session import SessionSpec
+from app.inference.vae import Vae, load_vae
+from app.model.interpolation import even_lambdas
+from app.model.latents import standard_draws
+from app.timings import Stages
 from tests.tiny_model import random_pictures, write_tiny_model
 
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.errors import ModelFolderError
-from app.manifest import (
+from app.model.manifest import (
     ImageSize,
     Int8Files,
     Int8Loss,

@@ -10,19 +10,10 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from app.errors import ModelFolderError
-from app.latents import (
-    MAX_SEED,
-    Details,
-    Flow,
-    Method,
-    Prior,
-    even_lambdas,
-    interpolate,
-    new_seed,
-    posterior_draws,
-    read_prior,
-    standard_draws,
-)
+from app.model.interpolation import Method, even_lambdas, interpolate
+from app.model.latents import MAX_SEED, new_seed, posterior_draws, standard_draws
+from app.model.prior import Prior, read_prior
+from app.model.prior_networks import Details, Flow
 
 METHODS: tuple[Method, ...] = ("linear", "spherical")
 FLOAT32_MAX = float(np.finfo(np.float32).max)

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.batcher import Batcher
-from app.vae import Vae
+from app.inference.batcher import Batcher
+from app.inference.vae import Vae
+from tests.app.api.test_endpoints import LATENTS, check_problem
 from tests.app.conftest import service_behind
-from tests.app.test___main__ import refusal
-from tests.app.test_routes import LATENTS, check_problem
+from tests.app.test_dunder_main import refusal
 from tests.performance.client import Connection, form, picture, request
 from tests.performance.service import running
 from tests.tiny_model import HEIGHT, WIDTH

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import CheckFunction
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from app.openapi import document
+from app.api.openapi import document
 from tests.performance.service import Running, running
 
 EXAMPLES = 60

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from tests.app.api.test_endpoints import JPEG, LATENTS, check_problem, form
 from tests.app.conftest import Serve, service_behind
-from tests.app.test_routes import JPEG, LATENTS, check_problem, form
 
 JSON = "application/json"
 FORM = "multipart/form-data; boundary=b"

@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from app import screening
 from app.errors import PictureError, PictureTooLarge, UnreadablePicture, UnsupportedPicture
-from app.images import FORMATS, read_picture
+from app.images import decompression_bombs
+from app.images.decode import FORMATS, read_picture
+from tests.app.api.test_endpoints import JPEG, check_problem, form, post_picture
 from tests.app.conftest import Serve
-from tests.app.test_routes import JPEG, check_problem, form, post_picture
 from tests.pictures import announced_png, file_of, photograph
 
 WIDTH, HEIGHT = 96, 64
@@ -153,7 +153,8 @@ def test_signatures_of_other_files(signature: bytes) -> None:
 def test_other_plugins_are_not_even_imported() -> None:
     """Pillow imports every plugin it has when it is asked for a format that it does not know yet."""
     code = (
-        "import sys; from app.images import read_picture, encode_webp; from tests.pictures import *;"
+        "import sys\nfrom app.images.decode import read_picture; from app.images.encode import encode_webp"
+        "\nfrom tests.pictures import *"
         "\nfor kind in ('JPEG', 'WEBP', 'AVIF'): read_picture(file_of(photograph(), kind), 9, 6, 10**6)"
         "\nencode_webp(read_picture(file_of(photograph()), 9, 6, 10**6))"
         "\ntry: read_picture(file_of(photograph())[1:], 9, 6, 10**6)\nexcept Exception: pass"
@@ -314,17 +315,17 @@ def test_bombs(name: str) -> None:
 def test_what_stands_behind_a_jpeg_is_not_counted() -> None:
     """Motion photos have their film there: bytes of any value."""
     film = np.random.RandomState(0).bytes(12_000_000)
-    assert film.count(screening.START_OF_SCAN) > 2 * screening.MAX_SCANS
+    assert film.count(decompression_bombs.START_OF_SCAN) > 2 * decompression_bombs.MAX_SCANS
     for options in ({}, {"progressive": True}):
         whole = file_of(photograph(900, 600), "JPEG", **options)
         assert outcome(whole + film) is None
 
 
 def test_scans_of_honest_jpegs_are_read() -> None:
-    assert outcome(jpeg_of_scans(screening.MAX_SCANS)) is None
+    assert outcome(jpeg_of_scans(decompression_bombs.MAX_SCANS)) is None
     for options in ({"progressive": True}, {"progressive": True, "subsampling": 0}):
         whole = file_of(photograph(900, 600).convert("CMYK"), "JPEG", **options)
-        assert whole.count(screening.START_OF_SCAN) < screening.MAX_SCANS / 3
+        assert whole.count(decompression_bombs.START_OF_SCAN) < decompression_bombs.MAX_SCANS / 3
         assert outcome(whole) is None
 
 
@@ -343,15 +344,15 @@ def test_screening_reads_both_byte_orders(order: str) -> None:
     fields = struct.pack(order + "HHIHH", 322, 3, 1, 9000, 0) + struct.pack(order + "HHII", 323, 4, 1, 9000)
     data = start + struct.pack(order + "IH", 8, 2) + fields + bytes(4)
     with pytest.raises(PictureTooLarge, match="tiles"):
-        screening.screen(data, 9000 * 9000 - 1)
-    screening.screen(data, 9000 * 9000)
+        decompression_bombs.screen(data, 9000 * 9000 - 1)
+    decompression_bombs.screen(data, 9000 * 9000)
 
 
 @settings(max_examples=200, deadline=None)
 @given(start=st.sampled_from([b"II*\0", b"MM\0*", b"II+\0", b"\xff\xd8\xff"]), rest=st.binary(max_size=60))
 def test_screening_raises_nothing_else(start: bytes, rest: bytes) -> None:
     with suppress(PictureError):
-        screening.screen(start + rest, MAX_PIXELS)
+        decompression_bombs.screen(start + rest, MAX_PIXELS)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
@@ -437,7 +438,7 @@ async def test_a_file_that_is_stuck_stops_no_other(serve: Serve, monkeypatch: py
             release.wait(timeout=60)
         return real(data, width, height, max_pixels)
 
-    monkeypatch.setattr("app.images.read_picture", read)
+    monkeypatch.setattr("app.api.inference_request.read_picture", read)
     async with serve(picture_threads=1, decode_timeout=0.1) as client:
         answer = await client.post("/encode", files=form(JPEG, b"stuck"))
         assert "image 2 of 2: it takes more than 0.1 s" in check_problem(answer, 400)["detail"]

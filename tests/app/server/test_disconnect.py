@@ -10,20 +10,11 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 
 from app.errors import BodyTooLarge, QueueFull, StartupError
-from app.guards import (
-    ApiKey,
-    App,
-    BodyLimit,
-    Message,
-    PlainStartupError,
-    Receive,
-    Scope,
-    Send,
-    Tracing,
-    WhileConnected,
-)
-from app.problems import from_service_error
-from app.stages import Stages
+from app.server.asgi import App, Message, Receive, Scope, Send
+from app.server.disconnect import WhileConnected
+from app.server.middleware import ApiKey, BodyLimit, PlainStartupError, Tracing
+from app.server.problem_details import from_service_error
+from app.timings import Stages
 
 PATHS = frozenset(("/a", "/encode"))
 
@@ -387,7 +378,7 @@ async def test_one_line_a_request(
         scope["state"]["stages"].rows = 3
         await answer(send, status)
 
-    caplog.set_level(logging.DEBUG, "app.guards")
+    caplog.set_level(logging.DEBUG, "app.server.middleware")
     endpoints = frozenset(("/a", "/health/ready"))
     async with client_of(Tracing(app, Seen(), endpoints)) as client:
         await client.get(path, headers={"X-Request-ID": "mine", "X-API-Key": "secret"})

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.logs import MOST_LINES, BundlingHandler, JsonFormatter, TextFormatter, configuration
+from app.server.logging_setup import MOST_LINES, BundlingHandler, JsonFormatter, TextFormatter, configuration
+
+LOGGER = "app.server.middleware"
 
 REQUEST = {
     "request_id": "abc",
@@ -23,7 +25,7 @@ REQUEST = {
 
 
 def record(message: str, *arguments: object, **more: Any) -> logging.LogRecord:
-    made = logging.LogRecord("app.guards", logging.INFO, __file__, 1, message, arguments, None)
+    made = logging.LogRecord(LOGGER, logging.INFO, __file__, 1, message, arguments, None)
     made.__dict__.update(more)
     return made
 
@@ -36,7 +38,11 @@ def test_request_for_people() -> None:
 def test_request_as_json() -> None:
     content = json.loads(JsonFormatter().format(record("request", request=REQUEST)))
     assert content.items() >= REQUEST.items()
-    assert (content["level"], content["logger"], content["message"]) == ("info", "app.guards", "request")
+    assert (content["level"], content["logger"], content["message"]) == (
+        "info",
+        "app.server.middleware",
+        "request",
+    )
     assert content["time"].endswith("+00:00")
 
 
@@ -78,8 +84,8 @@ def test_configuration_is_one_that_logging_takes(style: Any, capsys: pytest.Capt
     kept = logging.getLogger("app").handlers, logging.getLogger().handlers[:]
     try:
         logging.config.dictConfig(configuration("info", style))
-        logging.getLogger("app.guards").info("hello")
-        logging.getLogger("app.guards").debug("silence")
+        logging.getLogger("app.server.middleware").info("hello")
+        logging.getLogger("app.server.middleware").debug("silence")
         logging.getLogger("other").info("silence")
         told = capsys.readouterr().err
         assert told.count("\n") == 1

@@ -1,7 +1,7 @@
 """What is counted, under which names, and that strangers cannot add names."""
 
-from app.metrics import MOST_NOTES, Metrics, buckets
-from app.stages import Stages
+from app.server.metrics import MOST_NOTES, Metrics, buckets
+from app.timings import Stages
 
 LE = ("0.001", "0.0025", "14.0", "+Inf")
 

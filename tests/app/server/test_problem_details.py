@@ -8,7 +8,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from app.errors import (
-    STATUS,
     InferenceFailed,
     InvalidField,
     NotReady,
@@ -17,7 +16,7 @@ from app.errors import (
     ServiceError,
     Unauthorized,
 )
-from app.problems import from_service_error, on_http_exception, problem
+from app.server.problem_details import STATUS, from_service_error, on_http_exception, problem
 
 SCOPE: dict[str, Any] = {"type": "http", "method": "PUT", "headers": [], "state": {"request_id": "id-1"}}
 

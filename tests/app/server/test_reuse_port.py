@@ -4,7 +4,7 @@ from contextlib import closing
 
 import pytest
 
-from app.sockets import SharedAddress
+from app.server.reuse_port import SharedAddress
 
 
 def bound() -> socket.socket:

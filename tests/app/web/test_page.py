@@ -6,9 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.page import FOLDER, Page
+from app.web.page import FOLDER, Page
+from tests.app.api.test_endpoints import check_problem
 from tests.app.conftest import Serve
-from tests.app.test_routes import check_problem
 
 FOR_GOOD = "public, max-age=31536000, immutable"
 PLAIN = {"Accept-Encoding": "identity"}

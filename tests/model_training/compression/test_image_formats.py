@@ -5,18 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.images import Pixels
-from model_training.codec import Floats
-from model_training.compression import training_statistics
-from model_training.rate_distortion import (
-    FORMATS,
-    Curve,
-    PictureFormat,
-    Point,
-    format_curves,
-    rate_distortion,
-)
-from model_training.rate_plot import rate_distortion_plot
+from app.images.letterbox import Pixels
+from model_training.backends.base import Floats
+from model_training.compression.fit import training_statistics
+from model_training.compression.image_formats import FORMATS, Curve, PictureFormat, format_curves
+from model_training.compression.rate_distortion import Point, rate_distortion
+from model_training.evaluation.rate_plot import rate_distortion_plot
 
 BLOCK = 4
 

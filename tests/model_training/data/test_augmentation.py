@@ -1,9 +1,9 @@
 import torch
 import torch.nn.functional as F
 
-from app.images import Pixels
-from model_training.augmentation import BRIGHTNESS, TINT, augment
-from model_training.train import to_float
+from app.images.letterbox import Pixels
+from model_training.data.augmentation import BRIGHTNESS, TINT, augment
+from model_training.torch_utils import to_float
 
 
 def generator(seed: int = 0) -> torch.Generator:

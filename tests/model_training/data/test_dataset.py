@@ -5,9 +5,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.images import Pixels
-from model_training import data
-from model_training.data import Pictures, difference_hashes, load, load_split, near_duplicate_groups, split
+from app.images.letterbox import Pixels
+from model_training.data.dataset import load, load_split
+from model_training.data.split import (
+    NEAR_DUPLICATE_BITS,
+    Pictures,
+    difference_hashes,
+    near_duplicate_groups,
+    split,
+)
 
 
 def write(path: Path, pixels: Pixels) -> None:
@@ -46,7 +52,9 @@ def test_the_cache_answers_for_an_unchanged_folder_only(
 ) -> None:
     first = load(str(folder), 24, 16, tmp_path / "cache")
     with monkeypatch.context() as patch:
-        patch.setattr(data, "read_picture", lambda *_: pytest.fail("read although it was cached"))
+        patch.setattr(
+            "model_training.data.dataset.read_picture", lambda *_: pytest.fail("read although it was cached")
+        )
         again = load(str(folder), 24, 16, tmp_path / "cache")
     np.testing.assert_array_equal(first.pixels, again.pixels)
     assert first.names == again.names
@@ -95,7 +103,7 @@ def test_groups_are_those_of_comparing_every_pair() -> None:
     hashes = random.integers(0, 2**63, 40, dtype=np.uint64)
     flips = np.uint64(1) << random.integers(0, 64, (3, 40), dtype=np.uint64)
     hashes = np.concatenate([hashes, hashes ^ flips[0] ^ flips[1] ^ flips[2], hashes ^ np.uint64(0b1111)])
-    near = np.bitwise_count(hashes[:, None] ^ hashes[None]) <= data.NEAR_DUPLICATE_BITS
+    near = np.bitwise_count(hashes[:, None] ^ hashes[None]) <= NEAR_DUPLICATE_BITS
     for _ in range(7):
         near = (near.astype(int) @ near.astype(int)) > 0
     expected = {tuple(np.flatnonzero(row)) for row in near}

@@ -1,6 +1,6 @@
 import numpy as np
 
-from model_training.synthetic import draw_cars
+from model_training.data.synthetic import draw_cars
 
 
 def test_the_same_seed_draws_the_same_cars_and_a_longer_set_begins_with_a_shorter_one() -> None:

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from model_training import sample_quality
-from model_training.sample_quality import (
+from model_training.evaluation.distribution_metrics import (
     Points,
     aggregate_posterior,
     frechet_distance,
@@ -15,7 +14,7 @@ from model_training.sample_quality import (
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sample_quality, "ROWS", 7)
+    monkeypatch.setattr("model_training.evaluation.distribution_metrics.ROWS", 7)
 
 
 def normal(count: int, dim: int, seed: int) -> Points:

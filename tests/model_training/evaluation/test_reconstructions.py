@@ -6,14 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.images import Pixels
-from app.latents import Prior
-from model_training import contrastive
-from model_training.codec import Floats, OnnxCodec
-from model_training.evaluate import binary_cross_entropy, bits_per_dim, evaluate, evaluate_samples
-from model_training.export import export
-from model_training.features import FeatureNetwork
-from model_training.torch_codec import TorchCodec
+from app.images.letterbox import Pixels
+from app.model.prior import Prior
+from model_training.backends.base import Floats
+from model_training.backends.onnx_backend import OnnxCodec
+from model_training.backends.torch_backend import TorchCodec
+from model_training.evaluation import simclr
+from model_training.evaluation.feature_network import FeatureNetwork
+from model_training.evaluation.reconstructions import binary_cross_entropy, bits_per_dim, evaluate
+from model_training.evaluation.samples import evaluate_samples
+from model_training.export.model_folder import export
 
 
 class Mirror:
@@ -74,7 +76,7 @@ def test_torch_and_onnx_agree(run_folder: Path, other_cars: Pixels, tmp_path: Pa
 @pytest.fixture(scope="module")
 def network(cars: Pixels, tmp_path_factory: pytest.TempPathFactory) -> FeatureNetwork:
     recipe = dataclasses.replace(
-        contrastive.FeatureRecipe.load(contrastive.DEFAULT_RECIPE),
+        simclr.FeatureRecipe.load(simclr.DEFAULT_RECIPE),
         width=24,
         height=16,
         channels=(16, 32),
@@ -83,7 +85,7 @@ def network(cars: Pixels, tmp_path_factory: pytest.TempPathFactory) -> FeatureNe
         batch_size=32,
     )
     path = tmp_path_factory.mktemp("features") / "features.onnx"
-    contrastive.export(contrastive.fit(recipe, cars), recipe, path)
+    simclr.export(simclr.fit(recipe, cars), recipe, path)
     return FeatureNetwork(path)
 
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from app.images import Pixels
-from model_training.contrastive import (
+from app.images.letterbox import Pixels
+from model_training.data.synthetic import draw_cars
+from model_training.evaluation.feature_network import FeatureNetwork
+from model_training.evaluation.simclr import (
     DEFAULT_RECIPE,
     FeatureRecipe,
     Network,
@@ -18,8 +20,6 @@ from model_training.contrastive import (
     retrieval,
     view,
 )
-from model_training.features import FeatureNetwork
-from model_training.synthetic import draw_cars
 
 RECIPE = dataclasses.replace(
     FeatureRecipe.load(DEFAULT_RECIPE),

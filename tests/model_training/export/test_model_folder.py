@@ -10,13 +10,15 @@ import torch
 from onnx import helper, numpy_helper
 from torch import nn
 
-from app.images import Pixels
-from app.manifest import read_manifest
-from model_training import export as export_module
-from model_training.codec import OnnxCodec
-from model_training.export import MAX_INT8_LOSS, ParityError, export, fold_batch_norm, store_as_half
-from model_training.model import parameter_count
-from model_training.torch_codec import TorchCodec
+from app.images.letterbox import Pixels
+from app.model.manifest import read_manifest
+from model_training.backends.onnx_backend import OnnxCodec
+from model_training.backends.torch_backend import TorchCodec
+from model_training.export import model_folder as export_module
+from model_training.export.model_folder import MAX_INT8_LOSS, export
+from model_training.export.onnx_graph import fold_batch_norm, store_as_half
+from model_training.export.parity import ParityError
+from model_training.networks.vae import parameter_count
 
 
 def run_export(run: Path, target: Path, pictures: Pixels) -> None:
@@ -79,7 +81,7 @@ def test_the_graphs_do_not_tell_where_they_were_made(
     run_export(run_folder, tmp_path / "3", other_cars)
     for name in ("encoder", "decoder"):
         content = (tmp_path / "3" / f"{name}.onnx").read_bytes()
-        assert str(Path(export_module.__file__).parent).encode() not in content
+        assert str(Path(__file__).parent).encode() not in content
         assert b"stack_trace" not in content
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional as F
 
-from model_training.quantise import convolution_weight, quantise, rewrite_transposed
+from model_training.export.quantise import convolution_weight, quantise, rewrite_transposed
 
 CHANNELS, LATENT_DIM, HEIGHT, WIDTH = 8, 5, 8, 12
 

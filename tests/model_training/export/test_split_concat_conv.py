@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from model_training.joined import split_joined_convolutions
+from model_training.export.split_concat_conv import split_joined_convolutions
 
 SIZE = 6
 

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from model_training.layers import Posterior
-from model_training.loss import negative_elbo
+from model_training.networks.layers import Posterior
+from model_training.networks.loss import negative_elbo
 
 
 def test_a_loss_computed_by_hand() -> None:

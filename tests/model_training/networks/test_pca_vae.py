@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from app.images import Pixels
-from app.quality import psnr
-from model_training.config import PrincipalConfig, Recipe
-from model_training.model import VAE, parameter_count
-from model_training.principal import half_size, principal_components
-from model_training.train import to_float
+from app.images.letterbox import Pixels
+from app.images.quality import psnr
+from model_training.networks.pca_vae import half_size, principal_components
+from model_training.networks.vae import VAE, parameter_count
+from model_training.recipe import PrincipalConfig, Recipe
+from model_training.torch_utils import to_float
 
 CONFIG = PrincipalConfig(width=24, height=16, latent_dim=6, hidden=16, features=4, channels=(8, 12))
 

@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
-from model_training.config import Recipe
-from model_training.layers import LOG_VARIANCE_RANGE, Posterior
-from model_training.model import VAE
+from model_training.networks.layers import LOG_VARIANCE_RANGE, Posterior
+from model_training.networks.vae import VAE
+from model_training.recipe import Recipe
 
 
 def test_shapes_and_dtypes(recipe: Recipe) -> None:

@@ -3,7 +3,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from model_training.distillation import Matching, guided_ends, match_distribution
+from model_training.prior.distillation import Matching, guided_ends, match_distribution
 
 NUMBERS = 8
 """Of a draw."""

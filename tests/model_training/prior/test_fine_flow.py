@@ -5,13 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from app.latents import Details, Flow, Prior, read_prior
-from model_training import prior
-from model_training.codec import Codec, Floats
-from model_training.details import Student, fit_details
-from model_training.flow import Targets
-from model_training.small_pictures import SmallPictures
-from tests.model_training.test_evaluate import Mirror
+from app.model.prior import Prior, read_prior
+from app.model.prior_networks import Details, Flow
+from model_training.backends.base import Codec, Floats
+from model_training.prior import fit
+from model_training.prior.fine_flow import Student, fit_details
+from model_training.prior.latent_images import SmallPictures
+from model_training.prior.targets import Targets
+from tests.model_training.evaluation.test_reconstructions import Mirror
 
 RANDOM = np.random.default_rng(0)
 ROWS, COLUMNS = 2, 3
@@ -77,10 +78,10 @@ class Linear(Mirror):
 @pytest.mark.usefixtures("small_flow")
 def test_a_prior_of_many_coordinates_has_details(cars: np.ndarray, tmp_path: Path) -> None:
     codec: Codec = Linear(cars)
-    gaussian, flow, found = prior.fit(codec, cars, cars[:40], steps=2)
+    gaussian, flow, found = fit.fit(codec, cars, cars[:40], steps=2)
     fitted = Prior([1.0], gaussian.mean[None], gaussian.cholesky[None], Flow(flow), Details(found))
     path = tmp_path / "prior.npz"
-    prior.save(gaussian, flow, found, path)
+    fit.save(gaussian, flow, found, path)
     read = read_prior(path.read_bytes(), 70)
     assert read.details is not None
     np.testing.assert_allclose(read.draw(5, 1), fitted.draw(5, 1), atol=0.05)

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from app.latents import Flow, Prior, read_prior
-from model_training import prior
-from model_training.codec import Floats
-from model_training.flow import Student, fit_flow
-from model_training.prior import Posteriors
-from tests.model_training.test_evaluate import Mirror
+from app.model.prior import Prior, read_prior
+from app.model.prior_networks import Flow
+from model_training.backends.base import Floats
+from model_training.prior import fit
+from model_training.prior.coarse_flow import Student, fit_flow
+from model_training.prior.fit import Posteriors
+from tests.model_training.evaluation.test_reconstructions import Mirror
 
 RANDOM = np.random.default_rng(0)
 MIXING = np.array([[1.0, 0, 0], [0.8, 0.6, 0], [-0.5, 0.2, 0.3]])
@@ -25,10 +26,10 @@ def certain(latents: np.ndarray) -> Posteriors:
 
 def fitted(latents: np.ndarray, path: Path, steps: int) -> Prior:
     encoded = certain(latents)
-    gaussian = prior.fit_gaussian(encoded)
-    targets = prior.targets(encoded, gaussian)
+    gaussian = fit.fit_gaussian(encoded)
+    targets = fit.targets(encoded, gaussian)
     picture = torch.eye(latents.shape[1])[:, None, :, None]
-    prior.save(gaussian, fit_flow(targets, targets, picture, steps), {}, path)
+    fit.save(gaussian, fit_flow(targets, targets, picture, steps), {}, path)
     return read_prior(path.read_bytes(), latents.shape[1])
 
 
@@ -66,7 +67,7 @@ def test_the_flow_that_is_served_is_the_one_that_was_trained() -> None:
 
 def test_too_few_latents_are_refused() -> None:
     with pytest.raises(ValueError, match="3 latents are too few"):
-        prior.fit_gaussian(certain(RANDOM.standard_normal((3, 5))))
+        fit.fit_gaussian(certain(RANDOM.standard_normal((3, 5))))
 
 
 def test_posteriors_are_of_the_pictures_their_mirror_images_and_changed_copies() -> None:
@@ -78,7 +79,7 @@ def test_posteriors_are_of_the_pictures_their_mirror_images_and_changed_copies()
 
     pixels = np.zeros((5, 16, 24, 3), dtype=np.uint8)
     pixels[:, :, :12] = 200
-    encoded = prior.posteriors(Wide(pixels), pixels, copies=2, seed=0)
+    encoded = fit.posteriors(Wide(pixels), pixels, copies=2, seed=0)
     assert encoded.mean.shape == (20, 2)
     np.testing.assert_allclose(encoded.std, 2)
     np.testing.assert_array_equal(encoded.mean[:5], 200)

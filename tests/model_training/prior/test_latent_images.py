@@ -1,8 +1,8 @@
 import numpy as np
 import torch
 
-from model_training import small_pictures
-from model_training.small_pictures import SmallPictures, places, principal_pictures, show
+from model_training.prior import latent_images
+from model_training.prior.latent_images import SmallPictures, places, principal_pictures, show
 
 
 def test_pictures_of_coordinates_are_found_and_read_back() -> None:
@@ -11,7 +11,7 @@ def test_pictures_of_coordinates_are_found_and_read_back() -> None:
     coarse = torch.einsum("nl,lijc->nijc", latents, added)
     whole = (128 + 8 * coarse).repeat_interleave(4, 1).repeat_interleave(4, 2)
     picture = principal_pictures(latents, whole.round().to(torch.uint8).numpy())
-    assert picture.shape == (20, 2, 3, small_pictures.VALUES)
+    assert picture.shape == (20, 2, 3, latent_images.VALUES)
     trailing = SmallPictures(picture[5:])
     torch.testing.assert_close(
         trailing.read(trailing.show(latents[:, 5:])), latents[:, 5:], atol=1e-3, rtol=0

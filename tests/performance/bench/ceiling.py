@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from app.manifest import read_manifest, read_model_file
-from app.session import Session, SessionSpec, decoder_graph, open_sessions
+from app.inference.session import Session, SessionSpec, decoder_graph, open_sessions
+from app.model.manifest import read_manifest, read_model_file
 from tests.performance.bench.report import Sample, Summary, summarise
 
 BATCH = 16

@@ -12,9 +12,12 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.images import Pixels, fit, grid
-from app.latents import Latents, interpolate, read_prior
-from model_training.synthetic import draw_cars
+from app.images.encode import grid
+from app.images.letterbox import Pixels, fit
+from app.model.interpolation import interpolate
+from app.model.latents import Latents
+from app.model.prior import read_prior
+from model_training.data.synthetic import draw_cars
 
 BOUNDARY = "bench-0f6f9d1c3b"
 MULTIPART = f"multipart/form-data; boundary={BOUNDARY}"

@@ -7,7 +7,7 @@ import numpy as np
 from bentoml.validators import ContentType
 from PIL import Image
 
-from app.images import Pixels
+from app.images.letterbox import Pixels
 from tests.performance.bench.peers import work
 
 JSON = ContentType("application/json")

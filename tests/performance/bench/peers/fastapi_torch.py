@@ -22,7 +22,7 @@ from PIL import Image
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from app.images import grid
+from app.images.encode import grid
 from tests.performance.bench.peers.pictures import pillow_fit
 
 MODEL_DIR = Path(os.environ["BENCH_MODEL_DIR"])

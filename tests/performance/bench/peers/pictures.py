@@ -3,12 +3,12 @@
 import numpy as np
 from PIL import Image, ImageFilter
 
-from app.images import BORDER_BLUR, Pixels
+from app.images.letterbox import BORDER_BLUR, Pixels
 
 
 def pillow_fit(image: Image.Image, width: int, height: int) -> Pixels:
-    """What `app.images.fit` does to an RGB picture: scaled inside width x height, the rest filled with the
-    replicated edges, blurred; (height, width, 3) uint8."""
+    """What `app.images.letterbox.fit` does to an RGB picture: scaled inside width x height, the rest
+    filled with the replicated edges, blurred; (height, width, 3) uint8."""
     scale = min(width / image.width, height / image.height)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)

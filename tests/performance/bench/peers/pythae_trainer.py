@@ -19,8 +19,8 @@ from pythae.models.nn import BaseDecoder, BaseEncoder
 from pythae.trainers import BaseTrainer, BaseTrainerConfig
 from torch import Tensor
 
-from model_training import model as own
-from model_training.config import Recipe
+from model_training.networks import vae as own
+from model_training.recipe import Recipe
 
 
 class Encoder(BaseEncoder):

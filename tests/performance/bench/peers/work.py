@@ -17,7 +17,8 @@ import orjson
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.images import Pixels, fit, grid
+from app.images.encode import grid
+from app.images.letterbox import Pixels, fit
 from tests.performance.bench.peers.pictures import pillow_fit
 
 Floats = NDArray[np.float32]

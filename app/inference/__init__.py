@@ -1,0 +1,1 @@
+"""The model, running: the VAE, its batchers, its ONNX Runtime sessions."""

@@ -1,0 +1,1 @@
+"""The contents of a model folder: manifest, prior, latents. Shared with training."""

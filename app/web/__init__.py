@@ -1,0 +1,1 @@
+"""What a person sees: the web page and the API's documentation."""

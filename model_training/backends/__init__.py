@@ -1,0 +1,1 @@
+"""Backends: a trained model behind one interface, whatever runs it."""

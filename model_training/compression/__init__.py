@@ -1,0 +1,1 @@
+"""Compression: the fit of a compressor, and rate against distortion."""

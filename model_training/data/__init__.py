@@ -1,0 +1,1 @@
+"""Training data: datasets, their split, augmentation, synthetic cars."""

@@ -1,0 +1,1 @@
+"""Evaluation: reconstructions, samples, and the plots of both."""

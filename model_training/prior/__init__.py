@@ -1,0 +1,1 @@
+"""The prior: its fit, its two flows, their distillation."""
