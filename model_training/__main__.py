@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from app.images.letterbox import Pixels
-from model_training.backends.base import Codec
+from model_training.backends.base import Backend
 from model_training.compression.rate_distortion import LatentPoint
 from model_training.data.dataset import MAX_PIXELS, SYNTHETIC, load, load_split
 from model_training.run_folder import COMPRESSOR, PRIOR
@@ -73,12 +73,12 @@ def train(options: argparse.Namespace) -> int:
 
 def fit_prior(options: argparse.Namespace) -> int:
     """Fit the density that samples are drawn from."""
-    from model_training.backends.torch_backend import TorchCodec
+    from model_training.backends.torch_backend import TorchBackend
     from model_training.prior import fit
 
-    codec = TorchCodec(options.run_folder)
-    pictures, validation = load_split(options.data, options.val, codec.width, codec.height, CACHE)
-    fitted = fit.fit(codec, pictures.pixels, validation.pixels, options.steps)
+    backend = TorchBackend(options.run_folder)
+    pictures, validation = load_split(options.data, options.val, backend.width, backend.height, CACHE)
+    fitted = fit.fit(backend, pictures.pixels, validation.pixels, options.steps)
     fit.save(*fitted, options.run_folder / PRIOR)
     return 0
 
@@ -98,19 +98,19 @@ def sharpen(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """Write a model folder for the service."""
-    from model_training.backends.torch_backend import TorchCodec
+    from model_training.backends.torch_backend import TorchBackend
     from model_training.evaluation.reconstructions import evaluate as measure
     from model_training.export.model_folder import export as run
 
     target: Path = options.out
     if not target.name.isdigit():
         raise ValueError(f"--out is models/NAME/VERSION with a whole number for the version, not {target}")
-    codec = TorchCodec(options.run_folder)
-    pixels = load(options.data, codec.width, codec.height, CACHE).pixels
-    figures = measure(codec, pixels)
+    backend = TorchBackend(options.run_folder)
+    pixels = load(options.data, backend.width, backend.height, CACHE).pixels
+    figures = measure(backend, pixels)
     if options.train_data is not None:
-        training = load(options.train_data, codec.width, codec.height, CACHE).pixels
-        figures |= _sample_figures(options.run_folder, codec, pixels, training, options.features)
+        training = load(options.train_data, backend.width, backend.height, CACHE).pixels
+        figures |= _sample_figures(options.run_folder, backend, pixels, training, options.features)
     manifest = run(
         options.run_folder,
         target,
@@ -141,17 +141,17 @@ def fit_features(options: argparse.Namespace) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Measure a training run or an exported model folder; with --train-data its samples and bytes too."""
-    from model_training.backends.load import open_codec
+    from model_training.backends.load import open_backend
     from model_training.evaluation.reconstructions import evaluate as measure
 
-    codec = open_codec(options.model)
-    size = codec.width, codec.height
+    backend = open_backend(options.model)
+    size = backend.width, backend.height
     pixels = load(options.data, *size, CACHE).pixels
-    figures: dict[str, object] = {**measure(codec, pixels)}
+    figures: dict[str, object] = {**measure(backend, pixels)}
     if options.train_data is not None:
         training = load(options.train_data, *size, CACHE).pixels
-        figures |= _sample_figures(options.model, codec, pixels, training, options.features)
-        searched, encoded = _compression_figures(codec, pixels, training)
+        figures |= _sample_figures(options.model, backend, pixels, training, options.features)
+        searched, encoded = _compression_figures(backend, pixels, training)
         figures["compression"] = [dataclasses.asdict(point) for point in searched]
         figures["compression_unsearched"] = [dataclasses.asdict(point) for point in encoded]
     print(json.dumps(figures, indent=2))
@@ -159,7 +159,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def _sample_figures(
-    folder: Path, codec: Codec, pixels: Pixels, training: Pixels, features: Path
+    folder: Path, backend: Backend, pixels: Pixels, training: Pixels, features: Path
 ) -> dict[str, float]:
     """What samples of a run or of a model folder are worth."""
     from app.model.prior import read_prior
@@ -167,36 +167,36 @@ def _sample_figures(
     from model_training.evaluation.samples import evaluate_samples
 
     fitted = folder / "prior.npz"
-    prior = read_prior(fitted.read_bytes(), codec.latent_dim) if fitted.is_file() else None
-    return evaluate_samples(codec, prior, pixels, training, FeatureNetwork(features))
+    prior = read_prior(fitted.read_bytes(), backend.latent_dim) if fitted.is_file() else None
+    return evaluate_samples(backend, prior, pixels, training, FeatureNetwork(features))
 
 
 def _compression_figures(
-    codec: Codec, pixels: Pixels, training: Pixels
+    backend: Backend, pixels: Pixels, training: Pixels
 ) -> tuple[list[LatentPoint], list[LatentPoint]]:
     """Bytes and quality of latents as `compress` finds them, and of the encoder's own."""
     from app.codes.latent_search import search
     from model_training.compression.fit import training_statistics
     from model_training.compression.rate_distortion import STEPS, rate_distortion
 
-    statistics = training_statistics(codec, training)
-    encoded, _ = codec.encode(pixels)
-    searched = search(codec, statistics, pixels, encoded)
+    statistics = training_statistics(backend, training)
+    encoded, _ = backend.encode(pixels)
+    searched = search(backend, statistics, pixels, encoded)
     return (
-        rate_distortion(codec, statistics, pixels, searched, STEPS),
-        rate_distortion(codec, statistics, pixels, encoded, STEPS),
+        rate_distortion(backend, statistics, pixels, searched, STEPS),
+        rate_distortion(backend, statistics, pixels, encoded, STEPS),
     )
 
 
 def fit_compressor(options: argparse.Namespace) -> int:
     """Fit what `compress` and `decompress` need beside the model."""
     from app.codes.compressor import Compressor
-    from model_training.backends.load import open_codec
+    from model_training.backends.load import open_backend
     from model_training.compression.fit import training_statistics
 
-    codec = open_codec(options.model)
-    training = load(options.data, codec.width, codec.height, CACHE).pixels
-    Compressor.fit(training_statistics(codec, training), options.step).save(options.model / COMPRESSOR)
+    backend = open_backend(options.model)
+    training = load(options.data, backend.width, backend.height, CACHE).pixels
+    Compressor.fit(training_statistics(backend, training), options.step).save(options.model / COMPRESSOR)
     return 0
 
 
@@ -206,16 +206,16 @@ def compress(options: argparse.Namespace) -> int:
     from app.codes.latent_search import search
     from app.errors import PictureError
     from app.images.decode import read_picture
-    from model_training.backends.load import open_codec
+    from model_training.backends.load import open_backend
 
-    codec, compressor = open_codec(options.model), Compressor.load(options.model / COMPRESSOR)
+    backend, compressor = open_backend(options.model), Compressor.load(options.model / COMPRESSOR)
     try:
         content = options.picture.read_bytes()
-        pixels = np.stack([read_picture(content, codec.width, codec.height, MAX_PIXELS)])
+        pixels = np.stack([read_picture(content, backend.width, backend.height, MAX_PIXELS)])
     except (OSError, PictureError) as error:
         raise ValueError(f"{options.picture}: {error}") from error
-    mean, _ = codec.encode(pixels)
-    compressed = compressor.compress(search(codec, compressor.statistics, pixels, mean)[0])
+    mean, _ = backend.encode(pixels)
+    compressed = compressor.compress(search(backend, compressor.statistics, pixels, mean)[0])
     options.out.write_bytes(compressed)
     print(f"{len(content):,} bytes -> {len(compressed):,} bytes")
     return 0
@@ -226,12 +226,12 @@ def decompress(options: argparse.Namespace) -> int:
     from PIL import Image
 
     from app.codes.compressor import Compressor
-    from model_training.backends.load import open_codec
+    from model_training.backends.load import open_backend
 
-    codec, compressor = open_codec(options.model), Compressor.load(options.model / COMPRESSOR)
+    backend, compressor = open_backend(options.model), Compressor.load(options.model / COMPRESSOR)
     try:
         latent = compressor.decompress(options.file.read_bytes())
-        Image.fromarray(codec.decode(latent[np.newaxis])[0]).save(options.out)
+        Image.fromarray(backend.decode(latent[np.newaxis])[0]).save(options.out)
     except (OSError, ValueError) as error:
         raise ValueError(f"{options.file} -> {options.out}: {error}") from error
     return 0
@@ -240,24 +240,24 @@ def decompress(options: argparse.Namespace) -> int:
 def plot(options: argparse.Namespace) -> int:
     """Draw the loss curve, reconstructions, samples, interpolations and the rate-distortion curve."""
     from app.model.prior import read_prior
-    from model_training.backends.load import open_codec
+    from model_training.backends.load import open_backend
     from model_training.compression.image_formats import FORMATS, Curve, format_curves
     from model_training.evaluation import plots
     from model_training.evaluation.rate_plot import rate_distortion_plot
 
-    codec = open_codec(options.model)
-    pixels = load(options.data, codec.width, codec.height, CACHE).pixels
+    backend = open_backend(options.model)
+    pixels = load(options.data, backend.width, backend.height, CACHE).pixels
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
-    plots.reconstructions(codec, pixels, out / "reconstructions.png", originals=options.originals)
-    plots.samples(codec, None, out / "samples-standard.png")
+    plots.reconstructions(backend, pixels, out / "reconstructions.png", originals=options.originals)
+    plots.samples(backend, None, out / "samples-standard.png")
     if (options.model / "prior.npz").is_file():
-        prior = read_prior((options.model / "prior.npz").read_bytes(), codec.latent_dim)
-        plots.samples(codec, prior, out / "samples-fitted.png")
-    plots.interpolations(codec, pixels, out / "interpolations.png")
+        prior = read_prior((options.model / "prior.npz").read_bytes(), backend.latent_dim)
+        plots.samples(backend, prior, out / "samples-fitted.png")
+    plots.interpolations(backend, pixels, out / "interpolations.png")
     if options.train_data is not None:
-        training = load(options.train_data, codec.width, codec.height, CACHE).pixels
-        searched, encoded = _compression_figures(codec, pixels, training)
+        training = load(options.train_data, backend.width, backend.height, CACHE).pixels
+        searched, encoded = _compression_figures(backend, pixels, training)
         name = "/".join(options.model.parts[-2:])
         ours = Curve(name, searched[::-1])
         others = [curve for kind in FORMATS for curve in format_curves(kind, pixels)]

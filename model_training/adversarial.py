@@ -21,7 +21,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from app.images.letterbox import Pixels
 from app.model.prior import read_prior
 from model_training import checkpoint
-from model_training.backends.torch_backend import TorchCodec
+from model_training.backends.torch_backend import TorchBackend
 from model_training.data.augmentation import augment
 from model_training.networks.vae import VAE
 from model_training.recipe import Recipe, SharpeningConfig
@@ -195,16 +195,16 @@ def sharpen(
         ValueError: the recipe does not sharpen or is of another model, or there is no prior or nothing to
             resume.
     """
-    config, codec = recipe.sharpening, TorchCodec(run)
-    if config is None or codec.recipe.model != recipe.model:
+    config, backend = recipe.sharpening, TorchBackend(run)
+    if config is None or backend.recipe.model != recipe.model:
         raise ValueError(f"recipe {recipe.name!r} has no [sharpening] for the model of {run}")
-    if codec.model.likelihood != "gaussian":
+    if backend.model.likelihood != "gaussian":
         raise ValueError("only a decoder with a Gaussian likelihood can be sharpened")
     if not (run / PRIOR).is_file():
         raise ValueError(f"{run} has no {PRIOR}; fit-prior comes first")
     fitted = (run / PRIOR).read_bytes()
-    draws = torch.from_numpy(read_prior(fitted, codec.latent_dim).draw(DRAWS, recipe.seed))
-    model = codec.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    draws = torch.from_numpy(read_prior(fitted, backend.latent_dim).draw(DRAWS, recipe.seed))
+    model = backend.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     training = Sharpening(recipe, config, model)
     if resume:
         training.load(out / LATEST)
@@ -232,7 +232,7 @@ def sharpen(
         if training.step == config.steps or time.perf_counter() - saved_at > CHECKPOINT_SECONDS:
             checkpoint.save(out / LATEST, training.state())
             saved_at = time.perf_counter()
-    before = TorchCodec(run).model.parameters()
+    before = TorchBackend(run).model.parameters()
     with torch.no_grad():
         for start, end in zip(before, training.average.parameters(), strict=True):
             end.copy_(start.lerp(end, config.share))
@@ -242,7 +242,7 @@ def sharpen(
         {
             "recipe": recipe.to_dict(),
             "model": training.average.state_dict(),
-            "epoch": codec.state["epoch"],
+            "epoch": backend.state["epoch"],
             "validation": figures,
         },
     )

@@ -12,7 +12,7 @@ Floats = NDArray[np.float32]
 BATCH = 128
 
 
-class Codec(Protocol):
+class Backend(Protocol):
     """Pictures to latents and back, with what describes them."""
 
     @property

@@ -10,7 +10,7 @@ from app.model.manifest import Manifest, read_manifest, read_model_file
 from model_training.backends.base import Floats, chunks
 
 
-class OnnxCodec:
+class OnnxBackend:
     """An exported model folder under ONNX Runtime on the CPU; needs no torch."""
 
     def __init__(self, folder: Path) -> None:

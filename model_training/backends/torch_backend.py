@@ -41,7 +41,7 @@ class DecoderGraph(nn.Module):
         return pictures
 
 
-class TorchCodec:
+class TorchBackend:
     """A run's best model, in float32 on the CPU."""
 
     def __init__(self, run: Path) -> None:

@@ -4,11 +4,11 @@ import numpy as np
 
 from app.codes.compressor import Statistics
 from app.images.letterbox import Pixels
-from model_training.backends.base import Codec
+from model_training.backends.base import Backend
 
 
-def training_statistics(codec: Codec, pixels: Pixels) -> Statistics:
+def training_statistics(backend: Backend, pixels: Pixels) -> Statistics:
     """The statistics of training pictures (N, height, width, 3) and of their mirror images."""
-    plain = codec.encode(pixels)
-    mirrored = codec.encode(np.ascontiguousarray(pixels[:, :, ::-1]))
+    plain = backend.encode(pixels)
+    mirrored = backend.encode(np.ascontiguousarray(pixels[:, :, ::-1]))
     return Statistics.fit(*(np.concatenate(pair) for pair in zip(plain, mirrored, strict=True)))

@@ -8,7 +8,7 @@ import numpy as np
 from app.codes.compressor import Compressor, Statistics
 from app.images.letterbox import Pixels
 from app.images.quality import psnr, ssim
-from model_training.backends.base import Codec, Floats
+from model_training.backends.base import Backend, Floats
 
 STEPS = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 """Quantiser steps worth comparing, from next to no loss to next to no bytes."""
@@ -37,7 +37,7 @@ class LatentPoint(Point):
 
 
 def rate_distortion(
-    codec: Codec, statistics: Statistics, pixels: Pixels, latents: Floats, steps: Sequence[float]
+    backend: Backend, statistics: Statistics, pixels: Pixels, latents: Floats, steps: Sequence[float]
 ) -> list[LatentPoint]:
     """Compress latents, decompress the bytes and measure, for each quantiser step.
 
@@ -49,12 +49,12 @@ def rate_distortion(
     Returns:
         bytes are of the latent alone: the model, the frequencies and the step are known to both ends.
     """
-    unquantised = float(np.mean(psnr(pixels, codec.decode(latents))))
+    unquantised = float(np.mean(psnr(pixels, backend.decode(latents))))
     points = []
     for step in steps:
         compressor = Compressor.fit(statistics, step)
         files = [compressor.compress(latent) for latent in latents]
-        pictures = codec.decode(np.stack([compressor.decompress(file) for file in files]))
+        pictures = backend.decode(np.stack([compressor.decompress(file) for file in files]))
         sizes = [len(file) for file in files]
         decibels = float(np.mean(psnr(pixels, pictures)))
         points.append(

@@ -12,7 +12,7 @@ from app.images.letterbox import Pixels
 from app.model.interpolation import even_lambdas, interpolate
 from app.model.latents import standard_draws
 from app.model.prior import Prior
-from model_training.backends.base import Codec
+from model_training.backends.base import Backend
 
 matplotlib.use("Agg")
 
@@ -55,10 +55,10 @@ def loss_curve(metrics: Path, target: Path) -> None:
     plt.close(figure)
 
 
-def reconstructions(codec: Codec, pixels: Pixels, target: Path, *, originals: bool) -> None:
+def reconstructions(backend: Backend, pixels: Pixels, target: Path, *, originals: bool) -> None:
     """Rows of reconstructions from the mean, each below its originals where those may be shown."""
     shown = pixels[: 3 * COLUMNS]
-    decoded = codec.decode(codec.encode(shown)[0])
+    decoded = backend.decode(backend.encode(shown)[0])
     rows: list[Pixels] = []
     for start in range(0, len(shown), COLUMNS):
         if originals:
@@ -67,19 +67,19 @@ def reconstructions(codec: Codec, pixels: Pixels, target: Path, *, originals: bo
     _save(np.concatenate(rows), target)
 
 
-def samples(codec: Codec, prior: Prior | None, target: Path, *, seed: int = 0) -> None:
+def samples(backend: Backend, prior: Prior | None, target: Path, *, seed: int = 0) -> None:
     """Pictures decoded from random latents: of the fitted prior, or without one of N(0, I)."""
     count = 4 * COLUMNS
-    latents = prior.draw(count, seed, 1.0) if prior else standard_draws(count, codec.latent_dim, seed, 1.0)
-    _save(_grid(codec.decode(latents)), target)
+    latents = prior.draw(count, seed, 1.0) if prior else standard_draws(count, backend.latent_dim, seed, 1.0)
+    _save(_grid(backend.decode(latents)), target)
 
 
-def interpolations(codec: Codec, pixels: Pixels, target: Path) -> None:
+def interpolations(backend: Backend, pixels: Pixels, target: Path) -> None:
     """Each row goes from one picture to another by lambda from 0 to 1 in equal steps."""
-    mean, _ = codec.encode(pixels[:12])
+    mean, _ = backend.encode(pixels[:12])
     lambdas = even_lambdas(FRAMES)
     rows = [interpolate(mean[i : i + 2], lambdas, "linear", None) for i in range(0, len(mean) - 1, 2)]
-    _save(np.concatenate([_row(codec.decode(latents)) for latents in rows]), target)
+    _save(np.concatenate([_row(backend.decode(latents)) for latents in rows]), target)
 
 
 def _row(pictures: Pixels) -> Pixels:

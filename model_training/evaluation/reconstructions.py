@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from app.images.letterbox import Pixels
 from app.images.quality import ms_ssim, ms_ssim_scales, psnr, ssim
 from app.model.latents import posterior_draws
-from model_training.backends.base import Codec
+from model_training.backends.base import Backend
 from model_training.evaluation import distribution_metrics
 from model_training.evaluation.feature_network import FeatureNetwork
 
@@ -22,7 +22,7 @@ SEED = 0
 """Of all draws."""
 
 
-def evaluate(codec: Codec, pixels: Pixels) -> dict[str, float]:
+def evaluate(backend: Backend, pixels: Pixels) -> dict[str, float]:
     """Quality of the reconstructions from the mean, and use of the latent units.
 
     Args:
@@ -33,9 +33,9 @@ def evaluate(codec: Codec, pixels: Pixels) -> dict[str, float]:
         8-bit reconstruction and kl, both in nats per picture; bits_per_dim and likelihood_sigma (see there);
         active_units (KL above ACTIVE_NATS) and active_units_burda.
     """
-    mean, log_variance = codec.encode(pixels)
-    reconstructions = codec.decode(mean)
-    drawn = codec.decode(posterior_draws(mean, np.exp(0.5 * log_variance), SEED))
+    mean, log_variance = backend.encode(pixels)
+    reconstructions = backend.decode(mean)
+    drawn = backend.decode(posterior_draws(mean, np.exp(0.5 * log_variance), SEED))
     units = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance).mean(axis=0)
     kl = float(units.sum())
     sigma, bits = bits_per_dim(pixels, drawn, kl)
@@ -44,7 +44,7 @@ def evaluate(codec: Codec, pixels: Pixels) -> dict[str, float]:
         "psnr": float(np.mean(psnr(pixels, reconstructions))),
         "ssim": float(np.mean(ssim(pixels, reconstructions))),
         "ms_ssim": float(np.mean(ms_ssim(pixels, reconstructions))),
-        "ms_ssim_scales": float(ms_ssim_scales(codec.height, codec.width)),
+        "ms_ssim_scales": float(ms_ssim_scales(backend.height, backend.width)),
         "bce": float(np.mean(binary_cross_entropy(pixels, reconstructions))),
         "kl": kl,
         "bits_per_dim": bits,
@@ -92,12 +92,12 @@ def binary_cross_entropy(pictures: Pixels, reconstructions: Pixels) -> NDArray[n
     return sums
 
 
-def check_size(codec: Codec, held_out: Pixels, training: Pixels, network: FeatureNetwork) -> None:
-    if (network.width, network.height) != (codec.width, codec.height):
+def check_size(backend: Backend, held_out: Pixels, training: Pixels, network: FeatureNetwork) -> None:
+    if (network.width, network.height) != (backend.width, backend.height):
         raise ValueError(
             f"the feature network takes pictures of {network.width} x {network.height} and the model makes"
-            f" {codec.width} x {codec.height}: train a network of that size with fit-features"
+            f" {backend.width} x {backend.height}: train a network of that size with fit-features"
         )
-    least = max(codec.latent_dim, 2 * distribution_metrics.NEIGHBOURS + 1)
+    least = max(backend.latent_dim, 2 * distribution_metrics.NEIGHBOURS + 1)
     if len(training) <= least or len(held_out) < 2:
         raise ValueError(f"more than {least} training and two held-out pictures are needed to judge samples")

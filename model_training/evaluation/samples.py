@@ -6,7 +6,7 @@ from app.images.letterbox import Pixels
 from app.model.interpolation import Method, even_lambdas, interpolate
 from app.model.latents import posterior_draws, standard_draws
 from app.model.prior import Prior
-from model_training.backends.base import Codec, Floats
+from model_training.backends.base import Backend, Floats
 from model_training.evaluation import distribution_metrics
 from model_training.evaluation.distribution_metrics import Points
 from model_training.evaluation.feature_network import FeatureNetwork
@@ -28,7 +28,7 @@ reconstructions of held-out pictures."""
 
 
 def evaluate_samples(
-    codec: Codec, prior: Prior | None, held_out: Pixels, training: Pixels, network: FeatureNetwork
+    backend: Backend, prior: Prior | None, held_out: Pixels, training: Pixels, network: FeatureNetwork
 ) -> dict[str, float]:
     """Likeness of samples to photographs, in the features of a network; all draws are seeded.
 
@@ -56,8 +56,8 @@ def evaluate_samples(
     Raises:
         ValueError: the network takes pictures of another size, or there are too few pictures.
     """
-    check_size(codec, held_out, training, network)
-    mean, log_variance = codec.encode(training)
+    check_size(backend, held_out, training, network)
+    mean, log_variance = backend.encode(training)
     draws = posterior_draws(mean, np.exp(0.5 * log_variance), SEED)
     figures = _prefixed("aggregate", distribution_metrics.aggregate_posterior(draws))
 
@@ -65,19 +65,19 @@ def evaluate_samples(
     shuffled = np.random.default_rng(SEED).permutation(len(training))
     own, others = shuffled[:count], shuffled[count : 2 * count]
     made = {
-        "reconstructions": codec.decode(mean[own]),
-        "standard_samples": codec.decode(standard_draws(count, codec.latent_dim, SEED)),
+        "reconstructions": backend.decode(mean[own]),
+        "standard_samples": backend.decode(standard_draws(count, backend.latent_dim, SEED)),
     }
     if prior is not None:
-        made["fitted_samples"] = codec.decode(prior.draw(count, SEED))
+        made["fitted_samples"] = backend.decode(prior.draw(count, SEED))
     known = network(training)
     features = {"pictures": known[own], **{name: network(pictures) for name, pictures in made.items()}}
     drawn = {name: points for name, points in features.items() if name.endswith("samples")}
     figures |= {"samples": float(count), **_likeness(known[others], features)}
     figures |= _prefixed("prior", _likeness(features["reconstructions"], drawn))
 
-    held_out_mean, _ = codec.encode(held_out)
-    made["held_out_reconstructions"] = codec.decode(held_out_mean)
+    held_out_mean, _ = backend.encode(held_out)
+    made["held_out_reconstructions"] = backend.decode(held_out_mean)
     features["held_out_reconstructions"] = network(made["held_out_reconstructions"])
     for name, points in (
         ("held_out_pictures", network(held_out)),
@@ -96,7 +96,7 @@ def evaluate_samples(
     )
     methods: tuple[Method, ...] = ("linear", "spherical")
     for method in methods:
-        paths = _paths(codec, network, held_out_mean, method, prior)
+        paths = _paths(backend, network, held_out_mean, method, prior)
         figures |= _prefixed(method, distribution_metrics.smoothness(paths)._asdict())
     return figures
 
@@ -126,14 +126,14 @@ def _nearness(space: str, training: Points, sets: dict[str, Points]) -> dict[str
 
 
 def _paths(
-    codec: Codec, network: FeatureNetwork, latents: Floats, method: Method, prior: Prior | None
+    backend: Backend, network: FeatureNetwork, latents: Floats, method: Method, prior: Prior | None
 ) -> Points:
     """(pairs, STEPS + 1, F) features along the paths the service would take."""
     pairs = min(PAIRS, len(latents) // 2)
     lambdas = even_lambdas(STEPS + 1)
     ends = latents[: 2 * pairs].reshape(pairs, 2, -1)
     frames = np.concatenate([interpolate(pair, lambdas, method, prior) for pair in ends])
-    return network(codec.decode(frames)).reshape(pairs, STEPS + 1, -1)
+    return network(backend.decode(frames)).reshape(pairs, STEPS + 1, -1)
 
 
 def _prefixed(prefix: str, figures: dict[str, float]) -> dict[str, float]:

@@ -22,7 +22,7 @@ from app.model.manifest import (
     describe_file,
     write_manifest,
 )
-from model_training.backends.torch_backend import DecoderGraph, EncoderGraph, TorchCodec
+from model_training.backends.torch_backend import DecoderGraph, EncoderGraph, TorchBackend
 from model_training.export.onnx_graph import (
     OPSET,
     fold_batch_norm,
@@ -72,18 +72,18 @@ def export(
         ParityError: ONNX Runtime and PyTorch differ by more than the tolerances.
         ValueError: the run has no best model.
     """
-    codec = TorchCodec(run)
-    model = fold_batch_norm(codec.model)
-    check(codec, TorchGraphs(model), pictures)
+    backend = TorchBackend(run)
+    model = fold_batch_norm(backend.model)
+    check(backend, TorchGraphs(model), pictures)
     round_weights(model)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as scratch:
         folder = Path(scratch) / target.name
         folder.mkdir()
-        example = torch.zeros(2, codec.height, codec.width, 3, dtype=torch.uint8)
+        example = torch.zeros(2, backend.height, backend.width, 3, dtype=torch.uint8)
         encoder = trace_graph(EncoderGraph(model), example, ["pictures"], ["mean", "log_variance"])
         decoder = trace_graph(
-            DecoderGraph(model), torch.zeros(2, codec.latent_dim), ["latents"], ["pictures"]
+            DecoderGraph(model), torch.zeros(2, backend.latent_dim), ["latents"], ["pictures"]
         )
         save_graph(store_as_half(encoder), folder / "encoder.onnx")
         split = copy.deepcopy(decoder)
@@ -99,10 +99,10 @@ def export(
         manifest = Manifest(
             name=name,
             version=version,
-            image_size=ImageSize(codec.width, codec.height),
+            image_size=ImageSize(backend.width, backend.height),
             fit="contain-replicate-blur",
-            latent_dim=codec.latent_dim,
-            parameters=parameter_count(codec.model),
+            latent_dim=backend.latent_dim,
+            parameters=parameter_count(backend.model),
             opset=OPSET,
             files=ModelFiles(
                 describe_file(folder / "encoder.onnx"),
@@ -111,7 +111,7 @@ def export(
                 int8,
             ),
             parity=parity,
-            recipe={**codec.recipe.to_dict(), "best_epoch": codec.state["epoch"]},
+            recipe={**backend.recipe.to_dict(), "best_epoch": backend.state["epoch"]},
             data=dict(data),
             metrics=metrics,
         )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from app.images.letterbox import Pixels
 from app.model.latents import standard_draws
 from app.model.prior_networks import Flow
-from model_training.backends.base import Codec, Floats
+from model_training.backends.base import Backend, Floats
 from model_training.data.augmentation import augment
 from model_training.prior.coarse_flow import COORDINATES, fit_flow
 from model_training.prior.fine_flow import fit_details
@@ -57,7 +57,7 @@ class Gaussian(NamedTuple):
 
 
 def fit(
-    codec: Codec, pixels: Pixels, held_out: Pixels, steps: int
+    backend: Backend, pixels: Pixels, held_out: Pixels, steps: int
 ) -> tuple[Gaussian, dict[str, Floats], dict[str, Floats]]:
     """Fit a prior to the latents of pictures.
 
@@ -72,9 +72,9 @@ def fit(
     Raises:
         ValueError: fewer latents than dimensions.
     """
-    encoded = posteriors(codec, pixels, COPIES, seed=0)
+    encoded = posteriors(backend, pixels, COPIES, seed=0)
     gaussian = fit_gaussian(Posteriors(*(part[: 2 * len(pixels)] for part in encoded)))
-    known, unknown = (targets(part, gaussian) for part in (encoded, posteriors(codec, held_out, 0, seed=1)))
+    known, unknown = (targets(part, gaussian) for part in (encoded, posteriors(backend, held_out, 0, seed=1)))
     picture = principal_pictures(known.means[: len(pixels)], pixels)
     leading = known.leading(COORDINATES), unknown.leading(COORDINATES)
     flow = fit_flow(*leading, picture[:COORDINATES], steps)
@@ -85,7 +85,7 @@ def fit(
     return gaussian, flow, fit_details(known, unknown, picture, given, math.ceil(DETAIL_SHARE * steps))
 
 
-def posteriors(codec: Codec, pixels: Pixels, copies: int, seed: int) -> Posteriors:
+def posteriors(backend: Backend, pixels: Pixels, copies: int, seed: int) -> Posteriors:
     """Posteriors of pictures, of their mirror images and of changed copies, half of them mirrored too.
 
     Args:
@@ -99,7 +99,7 @@ def posteriors(codec: Codec, pixels: Pixels, copies: int, seed: int) -> Posterio
     encoded = []
     for number in range(2 + copies):
         pictures = np.ascontiguousarray(pixels[:, :, ::-1] if number % 2 else pixels)
-        encoded.append(codec.encode(_changed(pictures, generator) if number > 1 else pictures))
+        encoded.append(backend.encode(_changed(pictures, generator) if number > 1 else pictures))
     mean, log_variance = (np.concatenate(part) for part in zip(*encoded, strict=True))
     return Posteriors(mean, np.exp(0.5 * log_variance))
 

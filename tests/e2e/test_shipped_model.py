@@ -10,7 +10,7 @@ import pytest
 from app.images.quality import psnr
 from app.model.manifest import read_manifest
 from app.settings import Settings
-from model_training.backends.onnx_backend import OnnxCodec
+from model_training.backends.onnx_backend import OnnxBackend
 from model_training.data.synthetic import draw_cars
 from tests.e2e.conftest import ROOT, serving
 from tests.e2e.test_trained_model import picture, png
@@ -23,13 +23,15 @@ CARS = draw_cars(4, 96, 64, seed=7)
 
 
 @pytest.fixture(scope="module", params=[1, 2])
-def codec(request: pytest.FixtureRequest) -> OnnxCodec:
-    return OnnxCodec(MODELS / str(request.param))
+def backend(request: pytest.FixtureRequest) -> OnnxBackend:
+    return OnnxBackend(MODELS / str(request.param))
 
 
-def test_golden_latents(codec: OnnxCodec) -> None:
-    golden = json.loads((Path(__file__).parent / f"golden-car-vae-{codec.manifest.version}.json").read_text())
-    mean, log_variance = codec.encode(CARS)
+def test_golden_latents(backend: OnnxBackend) -> None:
+    golden = json.loads(
+        (Path(__file__).parent / f"golden-car-vae-{backend.manifest.version}.json").read_text()
+    )
+    mean, log_variance = backend.encode(CARS)
     np.testing.assert_allclose(mean[:, :16], golden["mean"], atol=TOLERANCE)
     np.testing.assert_allclose(log_variance[:, :16], golden["log_variance"], atol=TOLERANCE)
 
@@ -46,19 +48,19 @@ def test_the_manifest_keeps_the_projects_promises(version: int, decibels: float)
     assert (manifest.files.int8 is not None) == (version > 1)
 
 
-def test_it_sees_cars_it_was_not_made_for(codec: OnnxCodec) -> None:
+def test_it_sees_cars_it_was_not_made_for(backend: OnnxBackend) -> None:
     """Drawn cars are far from photographs; their reconstructions still beat the best single colour."""
-    reconstructed = codec.decode(codec.encode(CARS)[0])
+    reconstructed = backend.decode(backend.encode(CARS)[0])
     flat = np.broadcast_to(CARS.mean(axis=(1, 2), keepdims=True).astype(np.uint8), CARS.shape)
     assert (psnr(CARS, reconstructed) > psnr(CARS, flat) + 1).all()
 
 
-def test_either_is_served_by_its_folder_alone(codec: OnnxCodec, tmp_path: Path) -> None:
-    folder = MODELS / str(codec.manifest.version)
+def test_either_is_served_by_its_folder_alone(backend: OnnxBackend, tmp_path: Path) -> None:
+    folder = MODELS / str(backend.manifest.version)
     with serving(folder, tmp_path / "log", device="auto") as client:
-        assert client.get("/model").json()["id"] == codec.manifest.id
+        assert client.get("/model").json()["id"] == backend.manifest.id
         served = client.post("/encode", content=png(CARS[0]), headers={"Content-Type": "image/png"})
-        np.testing.assert_allclose(served.json()["latents"], codec.encode(CARS[:1])[0], atol=TOLERANCE)
+        np.testing.assert_allclose(served.json()["latents"], backend.encode(CARS[:1])[0], atol=TOLERANCE)
         assert_round_trip(client, png(CARS[0]))
 
 

@@ -10,7 +10,7 @@ from app.images.letterbox import Pixels
 from app.model.prior import read_prior
 from model_training import adversarial, checkpoint
 from model_training.adversarial import Discriminator, sharpen
-from model_training.backends.torch_backend import TorchCodec
+from model_training.backends.torch_backend import TorchBackend
 from model_training.prior.fit import Gaussian, save
 from model_training.recipe import Recipe, SharpeningConfig
 from model_training.train import train
@@ -54,10 +54,10 @@ def test_only_what_corrects_the_decoder_changes(
     assert all(name.startswith("decoder.") and ".linear." not in name for name in changed)
     assert not [name for name in changed if "running" in name]
     assert figures["psnr"] > 10
-    codecs = TorchCodec(principal_run), TorchCodec(tmp_path / "out")
-    same, mean = (codec.encode(other_cars)[0] for codec in codecs)
+    backends = TorchBackend(principal_run), TorchBackend(tmp_path / "out")
+    same, mean = (backend.encode(other_cars)[0] for backend in backends)
     np.testing.assert_array_equal(mean, same)
-    assert codecs[1].recipe.sharpening == RECIPE.sharpening
+    assert backends[1].recipe.sharpening == RECIPE.sharpening
     prior = (tmp_path / "out" / "prior.npz").read_bytes()
     assert prior == (principal_run / "prior.npz").read_bytes()
     assert read_prior(prior, 6).draw(1, 0).shape == (1, 6)
@@ -117,7 +117,7 @@ def test_the_result_lies_between_the_weights_before_and_after(
 def test_the_decoder_follows_the_pictures_and_the_discriminator(cars: Pixels, principal_run: Path) -> None:
     def moved(weight: float) -> torch.Tensor:
         config = dataclasses.replace(SHARPENING, weight=weight)
-        model = TorchCodec(principal_run).model
+        model = TorchBackend(principal_run).model
         training = adversarial.Sharpening(RECIPE, config, model)
         pictures = torch.from_numpy(cars[:32]).permute(0, 3, 1, 2).float() / 255
         draws = torch.zeros(32, 6)
@@ -150,7 +150,7 @@ def test_what_cannot_be_sharpened_is_refused(
         sharpen(principal_run, out, PRINCIPAL, cars, cars)
     with pytest.raises(ValueError, match=r"has no \[sharpening\]"):
         sharpen(run_folder, out, RECIPE, cars, cars)
-    convolutional = dataclasses.replace(RECIPE, model=TorchCodec(run_folder).recipe.model)
+    convolutional = dataclasses.replace(RECIPE, model=TorchBackend(run_folder).recipe.model)
     with pytest.raises(ValueError, match="Gaussian"):
         sharpen(run_folder, out, convolutional, cars, cars)
     (principal_run / "prior.npz").unlink()

@@ -14,7 +14,7 @@ from app.images.letterbox import Pixels
 from app.images.quality import psnr
 from app.model.manifest import read_manifest
 from model_training import __main__ as commands
-from model_training.backends.load import open_codec
+from model_training.backends.load import open_backend
 from model_training.evaluation import simclr
 
 pytestmark = pytest.mark.usefixtures("small_flow")
@@ -100,9 +100,9 @@ def test_a_picture_becomes_a_few_bytes_and_a_picture_again(
     assert f"-> {small.stat().st_size} bytes" in capsys.readouterr().out
     assert small.stat().st_size < 12
     assert commands.main(["decompress", model, str(small), str(back)]) == 0
-    codec = open_codec(run_folder)
+    backend = open_backend(run_folder)
     original = np.array(Image.open(picture))[np.newaxis]
-    encoded = codec.decode(codec.encode(original)[0])
+    encoded = backend.decode(backend.encode(original)[0])
     with Image.open(back) as decompressed:
         assert psnr(original, np.asarray(decompressed)[np.newaxis])[0] > psnr(original, encoded)[0]
     assert commands.main(["decompress", model, picture, str(back)]) == 1

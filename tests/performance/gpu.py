@@ -37,7 +37,7 @@ from app.inference.session import (
     open_sessions,
 )
 from app.model.manifest import Manifest, read_manifest, read_model_file
-from model_training.backends.torch_backend import DecoderGraph, EncoderGraph, TorchCodec
+from model_training.backends.torch_backend import DecoderGraph, EncoderGraph, TorchBackend
 from model_training.data.synthetic import draw_cars
 from model_training.networks.vae import VAE
 from tests.performance.bench.report import MIB, Summary, markdown_table, summarise
@@ -604,7 +604,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     floors = measure_floors(device, COPY_BYTES, PRODUCT_SIZE)
     model = None
     if options.run is not None:
-        model = TorchCodec(options.run).model.to(device.memory)
+        model = TorchBackend(options.run).model.to(device.memory)
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     every = jobs(folder, max(BATCHES))
     figures: list[Figure] = []

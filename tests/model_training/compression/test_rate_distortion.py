@@ -16,7 +16,7 @@ BLOCK = 4
 
 
 class Blocks:
-    """A codec whose latents are the mean colours of blocks, known to within about a grey level."""
+    """A backend whose latents are the mean colours of blocks, known to within about a grey level."""
 
     width, height = 24, 16
     latent_dim = (width // BLOCK) * (height // BLOCK) * 3
@@ -33,9 +33,9 @@ class Blocks:
 
 
 def test_coarser_steps_take_fewer_bytes_and_lose_more(cars: Pixels, other_cars: Pixels) -> None:
-    codec = Blocks()
-    statistics, (latents, _) = training_statistics(codec, cars), codec.encode(other_cars)
-    fine, middle, coarse = rate_distortion(codec, statistics, other_cars, latents, [0.5, 30, 120])
+    backend = Blocks()
+    statistics, (latents, _) = training_statistics(backend, cars), backend.encode(other_cars)
+    fine, middle, coarse = rate_distortion(backend, statistics, other_cars, latents, [0.5, 30, 120])
     assert fine.bytes > middle.bytes > coarse.bytes > 0
     assert fine.psnr > middle.psnr > coarse.psnr
     assert fine.ssim > coarse.ssim

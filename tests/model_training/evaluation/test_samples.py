@@ -9,8 +9,8 @@ import pytest
 from app.images.letterbox import Pixels
 from app.model.prior import Prior
 from model_training.backends.base import Floats
-from model_training.backends.onnx_backend import OnnxCodec
-from model_training.backends.torch_backend import TorchCodec
+from model_training.backends.onnx_backend import OnnxBackend
+from model_training.backends.torch_backend import TorchBackend
 from model_training.evaluation import simclr
 from model_training.evaluation.feature_network import FeatureNetwork
 from model_training.evaluation.reconstructions import binary_cross_entropy, bits_per_dim, evaluate
@@ -19,7 +19,7 @@ from model_training.export.model_folder import export
 
 
 class Mirror:
-    """A codec with two latent units, one of them dead, whose reconstructions are off by ten grey levels."""
+    """A backend with two latent units, one of them dead, whose reconstructions are off by ten grey levels."""
 
     width, height, latent_dim = 24, 16, 2
 
@@ -66,8 +66,8 @@ def test_cross_entropy_by_hand() -> None:
 def test_torch_and_onnx_agree(run_folder: Path, other_cars: Pixels, tmp_path: Path) -> None:
     export(run_folder, tmp_path / "1", name="cars", version=1, pictures=other_cars, data={}, metrics={})
     trained, served = (
-        evaluate(TorchCodec(run_folder), other_cars),
-        evaluate(OnnxCodec(tmp_path / "1"), other_cars),
+        evaluate(TorchBackend(run_folder), other_cars),
+        evaluate(OnnxBackend(tmp_path / "1"), other_cars),
     )
     assert trained == pytest.approx(served, rel=1e-3)  # export rounds weights to float16
     assert trained["psnr"] > 8
@@ -92,7 +92,7 @@ def network(cars: Pixels, tmp_path_factory: pytest.TempPathFactory) -> FeatureNe
 @pytest.fixture
 def fitted(run_folder: Path, cars: Pixels) -> Prior:
     """The Gaussian of the training pictures' latents."""
-    mean, log_variance = TorchCodec(run_folder).encode(cars)
+    mean, log_variance = TorchBackend(run_folder).encode(cars)
     covariance = np.cov(mean, rowvar=False) + np.diag(np.exp(log_variance).mean(axis=0))
     return Prior([1.0], mean.mean(axis=0)[None], np.linalg.cholesky(covariance)[None])
 
@@ -102,16 +102,16 @@ def test_samples_of_a_trained_model(
 ) -> None:
     export(run_folder, tmp_path / "1", name="cars", version=1, pictures=other_cars, data={}, metrics={})
     given = fitted, other_cars, cars, network
-    figures = evaluate_samples(OnnxCodec(tmp_path / "1"), *given)
-    assert figures == evaluate_samples(OnnxCodec(tmp_path / "1"), *given), "not all draws are seeded"
-    assert figures == pytest.approx(evaluate_samples(TorchCodec(run_folder), *given), rel=0.1, abs=0.1)
+    figures = evaluate_samples(OnnxBackend(tmp_path / "1"), *given)
+    assert figures == evaluate_samples(OnnxBackend(tmp_path / "1"), *given), "not all draws are seeded"
+    assert figures == pytest.approx(evaluate_samples(TorchBackend(run_folder), *given), rel=0.1, abs=0.1)
     assert figures["samples"] == 80
     assert figures["frechet_pictures"] < figures["frechet_reconstructions"]
     assert figures["frechet_fitted_samples"] < figures["frechet_standard_samples"]
     assert figures["aggregate_kl_to_standard"] > figures["aggregate_total_correlation"] > 0
     assert figures["linear_length"] >= 1
     assert figures["spherical_largest_step"] >= 1
-    without = evaluate_samples(OnnxCodec(tmp_path / "1"), None, *given[1:])
+    without = evaluate_samples(OnnxBackend(tmp_path / "1"), None, *given[1:])
     assert {name for name in figures if "fitted" in name or "close" in name} == set(figures) - set(without)
 
 
@@ -134,15 +134,15 @@ def test_a_model_that_only_repeats_its_training_pictures_is_found_out(
 def test_a_network_for_pictures_of_another_size(
     run_folder: Path, cars: Pixels, other_cars: Pixels, network: FeatureNetwork
 ) -> None:
-    codec = TorchCodec(run_folder)
+    backend = TorchBackend(run_folder)
     network = copy.copy(network)
     network.width = 96
     with pytest.raises(ValueError, match="takes pictures of 96 x 16 and the model makes 24 x 16"):
-        evaluate_samples(codec, None, other_cars, cars, network)
+        evaluate_samples(backend, None, other_cars, cars, network)
 
 
 def test_too_few_pictures_to_judge_samples(
     run_folder: Path, cars: Pixels, other_cars: Pixels, network: FeatureNetwork
 ) -> None:
     with pytest.raises(ValueError, match="more than 7 training and two held-out pictures are needed"):
-        evaluate_samples(TorchCodec(run_folder), None, other_cars, cars[:7], network)
+        evaluate_samples(TorchBackend(run_folder), None, other_cars, cars[:7], network)

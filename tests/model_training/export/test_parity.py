@@ -12,8 +12,8 @@ from torch import nn
 
 from app.images.letterbox import Pixels
 from app.model.manifest import read_manifest
-from model_training.backends.onnx_backend import OnnxCodec
-from model_training.backends.torch_backend import TorchCodec
+from model_training.backends.onnx_backend import OnnxBackend
+from model_training.backends.torch_backend import TorchBackend
 from model_training.export import model_folder as export_module
 from model_training.export.model_folder import MAX_INT8_LOSS, export
 from model_training.export.onnx_graph import fold_batch_norm, store_as_half
@@ -37,7 +37,7 @@ def test_the_exported_graphs_compute_what_torch_computes(
     run_folder: Path, other_cars: Pixels, tmp_path: Path
 ) -> None:
     run_export(run_folder, tmp_path / "models" / "3", other_cars)
-    served, trained = OnnxCodec(tmp_path / "models" / "3"), TorchCodec(run_folder)
+    served, trained = OnnxBackend(tmp_path / "models" / "3"), TorchBackend(run_folder)
     for count in (1, 3, len(other_cars)):
         mean, log_variance = served.encode(other_cars[:count])
         expected_mean, expected_log_variance = trained.encode(other_cars[:count])
@@ -52,11 +52,11 @@ def test_the_manifest_says_what_was_exported(run_folder: Path, other_cars: Pixel
     target = tmp_path / "models" / "3"
     run_export(run_folder, target, other_cars)
     manifest = read_manifest(target)
-    codec = TorchCodec(run_folder)
+    backend = TorchBackend(run_folder)
     assert manifest.id == "car-vae/3"
     assert (manifest.image_size.width, manifest.image_size.height, manifest.latent_dim) == (24, 16, 6)
-    assert manifest.parameters == parameter_count(codec.model)
-    assert manifest.recipe["best_epoch"] == codec.state["epoch"]
+    assert manifest.parameters == parameter_count(backend.model)
+    assert manifest.recipe["best_epoch"] == backend.state["epoch"]
     assert manifest.data == {"trained_on": "cars"}
     assert 0 < manifest.parity.encoder_mean < 1e-4
     assert sorted(path.name for path in target.iterdir()) == [
@@ -86,7 +86,7 @@ def test_the_graphs_do_not_tell_where_they_were_made(
 
 
 def test_folding_changes_nothing_but_the_layers(run_folder: Path) -> None:
-    model = TorchCodec(run_folder).model
+    model = TorchBackend(run_folder).model
     folded = fold_batch_norm(model)
     pictures = torch.rand(4, 3, 16, 24)
     expected = model.encoder(pictures)

@@ -7,7 +7,7 @@ from torch import nn
 
 from app.model.prior import Prior, read_prior
 from app.model.prior_networks import Details, Flow
-from model_training.backends.base import Codec, Floats
+from model_training.backends.base import Backend, Floats
 from model_training.prior import fit
 from model_training.prior.fine_flow import Student, fit_details
 from model_training.prior.latent_images import SmallPictures
@@ -77,8 +77,8 @@ class Linear(Mirror):
 
 @pytest.mark.usefixtures("small_flow")
 def test_a_prior_of_many_coordinates_has_details(cars: np.ndarray, tmp_path: Path) -> None:
-    codec: Codec = Linear(cars)
-    gaussian, flow, found = fit.fit(codec, cars, cars[:40], steps=2)
+    backend: Backend = Linear(cars)
+    gaussian, flow, found = fit.fit(backend, cars, cars[:40], steps=2)
     fitted = Prior([1.0], gaussian.mean[None], gaussian.cholesky[None], Flow(flow), Details(found))
     path = tmp_path / "prior.npz"
     fit.save(gaussian, flow, found, path)
