@@ -1,8 +1,13 @@
 """Helpers on tensors and modules that several parts of training share."""
 
+from typing import TypeVar
+
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+Layer = TypeVar("Layer", bound=nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
 
 
 def to_float(pixels: Tensor) -> Tensor:
@@ -30,3 +35,10 @@ def has_bf16(device: torch.device) -> bool:
 def seed_from(*numbers: int) -> int:
     """A seed from several numbers, without the overlaps that adding them would give."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
+
+
+def fold_batch_norm(layer: Layer, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Layer:
+    """A copy of a layer with the batch norm behind it inside; both have to be in evaluation mode."""
+    if isinstance(layer, nn.Linear):
+        return fuse_linear_bn_eval(layer, norm)
+    return fuse_conv_bn_eval(layer, norm, transpose=isinstance(layer, nn.ConvTranspose2d))

@@ -25,7 +25,7 @@ from app.model.manifest import (
 from model_training.backends.torch_backend import DecoderGraph, EncoderGraph, TorchBackend
 from model_training.export.onnx_graph import (
     OPSET,
-    fold_batch_norm,
+    fold_batch_norms,
     round_weights,
     save_graph,
     store_as_half,
@@ -73,7 +73,7 @@ def export(
         ValueError: the run has no best model.
     """
     backend = TorchBackend(run)
-    model = fold_batch_norm(backend.model)
+    model = fold_batch_norms(backend.model)
     check(backend, TorchGraphs(model), pictures)
     round_weights(model)
     target.parent.mkdir(parents=True, exist_ok=True)

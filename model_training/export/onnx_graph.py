@@ -13,7 +13,8 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from model_training.torch_utils import fold_batch_norm
 
 OPSET = 18
 
@@ -21,7 +22,7 @@ OPSET = 18
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def fold_batch_norm(model: Model) -> Model:
+def fold_batch_norms(model: Model) -> Model:
     """A copy of an evaluated model whose batch norms are part of the layers right before them.
 
     ONNX Runtime folds them into convolutions by itself, but not into transposed ones or products.
@@ -30,20 +31,11 @@ def fold_batch_norm(model: Model) -> Model:
     for layers in model.modules():
         if isinstance(layers, nn.Sequential):
             for place, (layer, norm) in enumerate(itertools.pairwise(layers)):
-                folded = _folded(layer, norm)
-                if folded is not None:
-                    layers[place], layers[place + 1] = folded, nn.Identity()
+                if (isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d)) or (
+                    isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d)
+                ):
+                    layers[place], layers[place + 1] = fold_batch_norm(layer, norm), nn.Identity()
     return model
-
-
-def _folded(layer: nn.Module, norm: nn.Module) -> nn.Module | None:
-    if isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
-        return fuse_linear_bn_eval(layer, norm)
-    if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-        return fuse_conv_bn_eval(layer, norm)
-    if isinstance(layer, nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d):
-        return fuse_conv_bn_eval(layer, norm, transpose=True)
-    return None
 
 
 def round_weights(model: nn.Module) -> None:

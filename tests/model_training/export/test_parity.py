@@ -16,7 +16,7 @@ from model_training.backends.onnx_backend import OnnxBackend
 from model_training.backends.torch_backend import TorchBackend
 from model_training.export import model_folder as export_module
 from model_training.export.model_folder import MAX_INT8_LOSS, export
-from model_training.export.onnx_graph import fold_batch_norm, store_as_half
+from model_training.export.onnx_graph import fold_batch_norms, store_as_half
 from model_training.export.parity import ParityError
 from model_training.networks.vae import parameter_count
 
@@ -87,7 +87,7 @@ def test_the_graphs_do_not_tell_where_they_were_made(
 
 def test_folding_changes_nothing_but_the_layers(run_folder: Path) -> None:
     model = TorchBackend(run_folder).model
-    folded = fold_batch_norm(model)
+    folded = fold_batch_norms(model)
     pictures = torch.rand(4, 3, 16, 24)
     expected = model.encoder(pictures)
     torch.testing.assert_close(folded.encoder(pictures), expected, rtol=1e-4, atol=1e-5)
@@ -103,7 +103,7 @@ def test_a_difference_beyond_the_tolerance_writes_nothing_and_keeps_what_was_the
     target = tmp_path / "models" / "3"
     run_export(run_folder, target, other_cars)
     before = (target / "model.json").read_bytes()
-    monkeypatch.setattr(export_module, "fold_batch_norm", lambda model: skew(fold_batch_norm(model)))
+    monkeypatch.setattr(export_module, "fold_batch_norms", lambda model: skew(fold_batch_norms(model)))
     for folder in (target, tmp_path / "models" / "4"):
         with pytest.raises(ParityError, match="differs from PyTorch"):
             run_export(run_folder, folder, other_cars)
@@ -141,7 +141,7 @@ def test_batch_norm_folds_wherever_it_is() -> None:
                     assert values is not None
                     values.uniform_(0.5, 1.5)
     pictures = torch.rand(2, 3, 8, 8)
-    folded = fold_batch_norm(layers)
+    folded = fold_batch_norms(layers)
     torch.testing.assert_close(folded(pictures), layers.eval()(pictures), rtol=1e-4, atol=1e-5)
     left = [layer for layer in folded.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
     assert len(left) == 1, "it follows an activation"
