@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from model_training.backends.base import Backend
 from model_training.compression.rate_distortion import LatentPoint
 from model_training.data.dataset import MAX_PIXELS, SYNTHETIC, load, load_split
@@ -159,7 +159,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def _sample_figures(
-    folder: Path, backend: Backend, pixels: Pixels, training: Pixels, features: Path
+    folder: Path, backend: Backend, pixels: ImageArray, training: ImageArray, features: Path
 ) -> dict[str, float]:
     """What samples of a run or of a model folder are worth."""
     from app.model.prior import read_prior
@@ -172,7 +172,7 @@ def _sample_figures(
 
 
 def _compression_figures(
-    backend: Backend, pixels: Pixels, training: Pixels
+    backend: Backend, pixels: ImageArray, training: ImageArray
 ) -> tuple[list[LatentPoint], list[LatentPoint]]:
     """Bytes and quality of latents as `compress` finds them, and of the encoder's own."""
     from app.codes.latent_search import search

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from app.model.prior import read_prior
 from model_training import checkpoint
 from model_training.backends.torch_backend import TorchBackend
@@ -176,8 +176,8 @@ def sharpen(
     run: Path,
     out: Path,
     recipe: Recipe,
-    pixels: Pixels,
-    validation: Pixels,
+    pixels: ImageArray,
+    validation: ImageArray,
     *,
     resume: bool = False,
 ) -> dict[str, float]:

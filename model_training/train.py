@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from model_training.data.augmentation import augment
 from model_training.distributed import World, share_batch_norm
 from model_training.networks.loss import Loss, negative_elbo
@@ -40,8 +40,8 @@ class Interrupted(Exception):
 
 def train(
     recipe: Recipe,
-    pixels: Pixels,
-    validation: Pixels,
+    pixels: ImageArray,
+    validation: ImageArray,
     out: Path,
     world: World,
     *,

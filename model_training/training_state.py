@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from model_training import checkpoint
 from model_training.networks.vae import VAE
 from model_training.recipe import Recipe, TrainingConfig
@@ -36,7 +36,7 @@ class Training:
     best_loss: float = math.inf
 
     @classmethod
-    def start(cls, recipe: Recipe, device: torch.device, pixels: Pixels | None = None) -> "Training":
+    def start(cls, recipe: Recipe, device: torch.device, pixels: ImageArray | None = None) -> "Training":
         """A fresh run. The weights depend on the recipe's seed and on the pictures that they begin from.
 
         Args:

@@ -6,8 +6,9 @@ import zlib
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
+
+from app.images.arrays import ImageArray
 
 
 def photograph(width: int = 90, height: int = 60, seed: int = 0) -> Image.Image:
@@ -31,7 +32,7 @@ def opened(content: bytes) -> Image.Image:
     return image
 
 
-def pixels_of(content: bytes) -> NDArray[np.uint8]:
+def pixels_of(content: bytes) -> ImageArray:
     """The picture in a file as (height, width, 3) uint8."""
     return np.asarray(opened(content).convert("RGB"))
 

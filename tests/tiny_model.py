@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from app.images.arrays import ImageArray
 from app.model.manifest import ImageSize, Manifest, ModelFiles, Parity, describe_file, write_manifest
 
 WIDTH, HEIGHT = 24, 16
@@ -53,7 +53,7 @@ def write_tiny_model(folder: Path, *, seed: int = 0, version: int = 1, prior: bo
     return folder
 
 
-def random_pictures(count: int, seed: int = 0) -> NDArray[np.uint8]:
+def random_pictures(count: int, seed: int = 0) -> ImageArray:
     """(count, 16, 24, 3) uint8 pictures of noise."""
     return np.random.RandomState(seed).randint(0, 256, (count, HEIGHT, WIDTH, 3), dtype=np.uint8)
 

@@ -16,8 +16,9 @@ from PIL import (
 )
 
 from app.errors import PictureError, PictureTooLarge, UnreadablePicture, UnsupportedPicture
+from app.images.arrays import ImageArray
 from app.images.decompression_bombs import picture_file, screen
-from app.images.letterbox import LONGEST_BY_MATRIX, Pixels, fit, scale_inside
+from app.images.letterbox import LONGEST_BY_MATRIX, fit, scale_inside
 
 PLUGINS = (
     JpegImagePlugin.JpegImageFile,
@@ -58,7 +59,7 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the threads that decode are counted b
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # odd but readable metadata
 
 
-def read_picture(data: bytes, width: int, height: int, max_pixels: int) -> Pixels:
+def read_picture(data: bytes, width: int, height: int, max_pixels: int) -> ImageArray:
     """Decode one picture and fit it to the model's size.
 
     Args:
@@ -102,7 +103,7 @@ def read_picture(data: bytes, width: int, height: int, max_pixels: int) -> Pixel
         raise UnreadablePicture("the picture is damaged or incomplete") from error
 
 
-def _decode_and_fit(image: Image.Image, width: int, height: int) -> Pixels:
+def _decode_and_fit(image: Image.Image, width: int, height: int) -> ImageArray:
     """Decode an opened file, scale it, turn it upright, lay it on white and fill its border, in this order:
     each step after the scaling works on a few thousand pixels instead of millions."""
     # Pillow turns a TIFF upright by itself while it loads it, and no other format.

@@ -9,7 +9,7 @@ from PIL import (
     Image,
 )
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 
 FRAME_MS = 120
 END_FRAME_MS = 600
@@ -23,7 +23,7 @@ def scaled_size(width: int, height: int, longer_edge: int | None) -> tuple[int, 
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def enlarge(pixels: Pixels, longer_edge: int | None) -> Pixels:
+def enlarge(pixels: ImageArray, longer_edge: int | None) -> ImageArray:
     """Scale (height, width, 3) uint8 smoothly until its longer edge has `longer_edge` pixels."""
     height, width, _ = pixels.shape
     size = scaled_size(width, height, longer_edge)
@@ -32,7 +32,7 @@ def enlarge(pixels: Pixels, longer_edge: int | None) -> Pixels:
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
 
 
-def grid(pictures: Sequence[Pixels], columns: int | None = None) -> Pixels:
+def grid(pictures: Sequence[ImageArray], columns: int | None = None) -> ImageArray:
     """Lay pictures of one size out row by row; cells left over are white.
 
     Args:
@@ -54,21 +54,21 @@ def grid(pictures: Sequence[Pixels], columns: int | None = None) -> Pixels:
     return sheet
 
 
-def encode_jpeg(pixels: Pixels) -> bytes:
+def encode_jpeg(pixels: ImageArray) -> bytes:
     """A JPEG file of (height, width, 3) uint8, at quality 90."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=90)
     return file.getvalue()
 
 
-def encode_webp(pixels: Pixels) -> bytes:
+def encode_webp(pixels: ImageArray) -> bytes:
     """A lossy WebP file of (height, width, 3) uint8, at quality 85 and the fastest method."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "WEBP", quality=85, method=0)
     return file.getvalue()
 
 
-def encode_gif(pictures: Sequence[Pixels], longer_edge: int | None = None) -> bytes:
+def encode_gif(pictures: Sequence[ImageArray], longer_edge: int | None = None) -> bytes:
     """An endless animation of (height, width, 3) uint8 pictures; FRAME_MS each, END_FRAME_MS the first and
     the last. They share 256 colours, found in an octree of them all, in a fiftieth of the time that median
     cut takes for each picture.

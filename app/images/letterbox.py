@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Pixels = NDArray[np.uint8]
+from app.images.arrays import ImageArray
 
 BORDER_BLUR = 4
 """Radius in pixels of the Gaussian that softens the replicated edges around a picture of another shape."""
@@ -20,7 +20,7 @@ BAND = 16
 """Rows of a matrix that are multiplied at once."""
 
 
-def fit(image: Image.Image, width: int, height: int) -> Pixels:
+def fit(image: Image.Image, width: int, height: int) -> ImageArray:
     """Scale an RGB picture to fit inside width x height and fill what is left from its own edges, replicated
     outwards and blurred, so that the border looks like a photograph and not like a frame.
 
@@ -47,7 +47,7 @@ def _size_inside(image: Image.Image, width: int, height: int) -> tuple[int, int]
     return max(1, round(image.width * scale)), max(1, round(image.height * scale))
 
 
-def _fill_border(picture: Pixels, width: int, height: int) -> Pixels:
+def _fill_border(picture: ImageArray, width: int, height: int) -> ImageArray:
     """Centre a picture, as wide or as high as asked for, on width x height. Only the border is computed, by a
     matrix that replicates the edge and blurs across it, and one that blurs along it."""
     canvas = np.empty((height, width, 3), np.uint8)
@@ -65,7 +65,7 @@ def _fill_border(picture: Pixels, width: int, height: int) -> Pixels:
     return canvas
 
 
-def resample(pixels: Pixels, width: int, height: int) -> Pixels:
+def resample(pixels: ImageArray, width: int, height: int) -> ImageArray:
     """Scale (h, w, 3) uint8 to (height, width, 3) with Pillow's Lanczos filter, as two products with
     matrices: a quarter of Pillow's time for a picture of some hundred pixels, and no rounding in between."""
     lines = pixels.reshape(len(pixels), -1).astype(np.float32)
@@ -80,7 +80,7 @@ def resample(pixels: Pixels, width: int, height: int) -> Pixels:
     return np.ascontiguousarray(_rounded(scaled).reshape(width, 3, height).transpose(2, 0, 1))
 
 
-def _rounded(values: NDArray[np.float32]) -> Pixels:
+def _rounded(values: NDArray[np.float32]) -> ImageArray:
     """The nearest grey levels; overwrites the values."""
     values += 0.5
     return np.clip(values, 0, 255, out=values).astype(np.uint8)

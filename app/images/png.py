@@ -4,9 +4,8 @@ import struct
 
 import numpy as np
 from isal import isal_zlib
-from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
+from app.images.arrays import ImageArray
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TRUECOLOUR = 2
@@ -14,7 +13,7 @@ FILTER_SUB = 1
 LEVEL = 1
 
 
-def encode_png(pixels: Pixels) -> bytes:
+def encode_png(pixels: ImageArray) -> bytes:
     """A PNG file of (height, width, 3) uint8.
 
     Every row gets the filter Sub, which is one NumPy subtraction, and ISA-L compresses them, which takes a

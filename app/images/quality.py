@@ -5,7 +5,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
+from app.images.arrays import ImageArray
+
 Floats = NDArray[np.float32]
 Ratio = tuple[Floats, Floats]
 
@@ -24,7 +25,7 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Weights of red, green and blue (ITU-R BT.601)."""
 
 
-def psnr(originals: Pixels, pictures: Pixels) -> NDArray[np.float64]:
+def psnr(originals: ImageArray, pictures: ImageArray) -> NDArray[np.float64]:
     """Peak signal-to-noise ratio in dB, (N,), of (N, H, W, 3) pictures; at most IDENTICAL_PSNR."""
     difference = originals.astype(np.float32) - pictures
     mean_square = np.mean(difference * difference, axis=(1, 2, 3), dtype=np.float64)
@@ -33,7 +34,7 @@ def psnr(originals: Pixels, pictures: Pixels) -> NDArray[np.float64]:
     return decibels
 
 
-def ssim(originals: Pixels, pictures: Pixels) -> NDArray[np.float64]:
+def ssim(originals: ImageArray, pictures: ImageArray) -> NDArray[np.float64]:
     """Structural similarity, (N,), of (N, H, W, 3) pictures of at least 11 x 11 pixels.
 
     As in Wang et al. 2004: on luma, with a Gaussian window of 11 x 11 and sigma 1.5, averaged over the places
@@ -43,7 +44,7 @@ def ssim(originals: Pixels, pictures: Pixels) -> NDArray[np.float64]:
     return _mean_ratio(luminance[0] * structure[0], luminance[1] * structure[1])
 
 
-def ms_ssim(originals: Pixels, pictures: Pixels) -> NDArray[np.float64]:
+def ms_ssim(originals: ImageArray, pictures: ImageArray) -> NDArray[np.float64]:
     """Multi-scale structural similarity, (N,), of (N, H, W, 3) pictures of at least 11 x 11 pixels.
 
     As in Wang et al. 2003, on luma, over as many of the five scales as the window fits into

@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import InvalidField, NotReady, ServiceError
-from app.images.quality import Pixels, psnr, ssim
+from app.images.arrays import ImageArray
+from app.images.quality import psnr, ssim
 from app.inference.batcher import Batcher, BatchObserver
 from app.inference.session import SessionSpec, decoder_graph, encoder_graph, open_sessions
 from app.model.interpolation import Method, interpolate
 from app.model.latents import Latents, standard_draws
 from app.model.manifest import Manifest, read_manifest, read_model_file
 from app.model.prior import Prior, read_prior
-from app.timings import Stages
+from app.timings import Timings
 
 PriorName = Literal["fitted", "standard"]
 
@@ -44,7 +45,7 @@ class Decoded:
     """Latents (N, L) float32 and their pictures (N, H, W, 3) uint8."""
 
     latents: Latents
-    pictures: Pixels
+    pictures: ImageArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,7 @@ class Quality:
 class Reconstruction:
     """Pictures decoded from the means of their posteriors; `quality` where it was asked for."""
 
-    pictures: Pixels
+    pictures: ImageArray
     posterior: Posterior
     quality: Quality | None
 
@@ -135,7 +136,7 @@ class Vae:
         except ServiceError as error:
             raise NotReady(str(error)) from error
 
-    async def encode(self, pictures: Pixels, stages: Stages | None = None) -> Posterior:
+    async def encode(self, pictures: ImageArray, stages: Timings | None = None) -> Posterior:
         """Encode (N, H, W, 3) uint8 pictures of the model's size."""
         _check(pictures, np.uint8, self._picture_shape)
         mean, log_variance = await self._encoder.submit(pictures, stages)
@@ -145,14 +146,14 @@ class Vae:
         """To be held while so many pictures are made ready for `encode`: see Batcher.expecting."""
         return self._encoder.expecting(pictures)
 
-    async def decode(self, latents: Latents, stages: Stages | None = None) -> Pixels:
+    async def decode(self, latents: Latents, stages: Timings | None = None) -> ImageArray:
         """Decode (N, L) float32 latents to (N, H, W, 3) uint8 pictures."""
         _check(latents, np.float32, (self.manifest.latent_dim,))
         (pictures,) = await self._decoder.submit(latents, stages)
         return pictures
 
     async def reconstruct(
-        self, pictures: Pixels, stages: Stages | None = None, *, measure: bool = False
+        self, pictures: ImageArray, stages: Timings | None = None, *, measure: bool = False
     ) -> Reconstruction:
         """Encode pictures and decode their means; `measure` compares the result with the input."""
         posterior = await self.encode(pictures, stages)
@@ -170,7 +171,7 @@ class Vae:
         seed: int,
         temperature: float = 1.0,
         prior: PriorName | None = None,
-        stages: Stages | None = None,
+        stages: Timings | None = None,
     ) -> Decoded:
         """Decode draws from the `fitted` prior or from N(0, 1); by default the fitted one where there is one.
 
@@ -191,7 +192,7 @@ class Vae:
         waypoints: Latents,
         lambdas: Sequence[float],
         method: Method = "linear",
-        stages: Stages | None = None,
+        stages: Timings | None = None,
     ) -> Decoded:
         """Decode points on the path through (W, L) waypoints; see app.model.interpolation.interpolate."""
         latents = interpolate(waypoints, lambdas, method, self.prior)
@@ -246,7 +247,7 @@ def _directions(prior: Prior) -> tuple[Direction, ...]:
     )
 
 
-def _measure(originals: Pixels, pictures: Pixels) -> Quality:
+def _measure(originals: ImageArray, pictures: ImageArray) -> Quality:
     return Quality(psnr(originals, pictures), ssim(originals, pictures))
 
 

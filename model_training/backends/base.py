@@ -5,7 +5,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 
 Floats = NDArray[np.float32]
 
@@ -24,11 +24,11 @@ class Backend(Protocol):
     @property
     def latent_dim(self) -> int: ...
 
-    def encode(self, pixels: Pixels) -> tuple[Floats, Floats]:
+    def encode(self, pixels: ImageArray) -> tuple[Floats, Floats]:
         """(N, height, width, 3) uint8 -> mean and log-variance, each (N, latent_dim) float32."""
         ...
 
-    def decode(self, latents: Floats) -> Pixels:
+    def decode(self, latents: Floats) -> ImageArray:
         """(N, latent_dim) float32 -> (N, height, width, 3) uint8."""
         ...
 

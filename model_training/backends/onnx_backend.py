@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from app.model.manifest import Manifest, read_manifest, read_model_file
 from model_training.backends.base import Floats, chunks
 
@@ -21,13 +21,13 @@ class OnnxBackend:
         self._encoder = _session(read_model_file(folder, self.manifest.files.encoder))
         self._decoder = _session(read_model_file(folder, self.manifest.files.decoder))
 
-    def encode(self, pixels: Pixels) -> tuple[Floats, Floats]:
+    def encode(self, pixels: ImageArray) -> tuple[Floats, Floats]:
         parts = [self._encoder.run(None, {"pictures": chunk}) for chunk in chunks(pixels)]
         return np.concatenate([mean for mean, _ in parts]), np.concatenate(
             [variance for _, variance in parts]
         )
 
-    def decode(self, latents: Floats) -> Pixels:
+    def decode(self, latents: Floats) -> ImageArray:
         return np.concatenate([self._decoder.run(None, {"latents": chunk})[0] for chunk in chunks(latents)])
 
 

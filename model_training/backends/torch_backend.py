@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from model_training import checkpoint
 from model_training.backends.base import BATCH, Floats
 from model_training.networks.vae import VAE
@@ -55,13 +55,13 @@ class TorchBackend:
         self._encoder = EncoderGraph(self.model)
         self._decoder = DecoderGraph(self.model)
 
-    def encode(self, pixels: Pixels) -> tuple[Floats, Floats]:
+    def encode(self, pixels: ImageArray) -> tuple[Floats, Floats]:
         with torch.inference_mode():
             parts = [self._encoder(chunk) for chunk in torch.split(torch.from_numpy(pixels), BATCH)]
         return torch.cat([p[0] for p in parts]).numpy(), torch.cat([p[1] for p in parts]).numpy()
 
-    def decode(self, latents: Floats) -> Pixels:
+    def decode(self, latents: Floats) -> ImageArray:
         with torch.inference_mode():
             parts = [self._decoder(chunk) for chunk in torch.split(torch.from_numpy(latents), BATCH)]
-        pixels: Pixels = np.ascontiguousarray(torch.cat(parts).numpy())
+        pixels: ImageArray = np.ascontiguousarray(torch.cat(parts).numpy())
         return pixels

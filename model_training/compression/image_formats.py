@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from app.images.quality import psnr, ssim
 from model_training.compression.rate_distortion import Point
 
@@ -33,7 +33,7 @@ class PictureFormat:
     """(scale, quality): below a format's own smallest files the picture is scaled down, and up again."""
 
 
-def format_curves(picture_format: PictureFormat, pixels: Pixels) -> list[Curve]:
+def format_curves(picture_format: PictureFormat, pixels: ImageArray) -> list[Curve]:
     """The whole files of a format, and the same files bare; of each, the settings no other one beats.
 
     Args:
@@ -55,13 +55,13 @@ def format_curves(picture_format: PictureFormat, pixels: Pixels) -> list[Curve]:
     ]
 
 
-def _scaled(picture: Pixels, scale: float) -> Image.Image:
+def _scaled(picture: ImageArray, scale: float) -> Image.Image:
     image = Image.fromarray(picture)
     size = round(image.width * scale), round(image.height * scale)
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _decoded(file: bytes, original: Pixels) -> Pixels:
+def _decoded(file: bytes, original: ImageArray) -> ImageArray:
     height, width, _ = original.shape
     image = Image.open(io.BytesIO(file)).convert("RGB")
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.codes.compressor import Compressor, Statistics
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from app.images.quality import psnr, ssim
 from model_training.backends.base import Backend, Floats
 
@@ -37,7 +37,7 @@ class LatentPoint(Point):
 
 
 def rate_distortion(
-    backend: Backend, statistics: Statistics, pixels: Pixels, latents: Floats, steps: Sequence[float]
+    backend: Backend, statistics: Statistics, pixels: ImageArray, latents: Floats, steps: Sequence[float]
 ) -> list[LatentPoint]:
     """Compress latents, decompress the bytes and measure, for each quantiser step.
 

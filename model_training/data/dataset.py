@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from app.errors import PictureError
+from app.images.arrays import ImageArray
 from app.images.decode import read_picture
-from app.images.letterbox import Pixels
 from model_training.data.split import Pictures, split
 from model_training.data.synthetic import draw_cars
 
@@ -69,7 +69,7 @@ def load_split(
 
 
 def _read_all(folder: Path, files: list[Path], width: int, height: int) -> Pictures:
-    def read(file: Path) -> Pixels | None:
+    def read(file: Path) -> ImageArray | None:
         try:
             return read_picture(file.read_bytes(), width, height, MAX_PIXELS)
         except (PictureError, OSError) as error:

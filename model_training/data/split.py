@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 
 VALIDATION_FRACTION = 0.1
 NEAR_DUPLICATE_BITS = 3
@@ -17,7 +17,7 @@ NEAR_DUPLICATE_BITS = 3
 class Pictures:
     """Fitted pictures: pixels (N, height, width, 3) uint8, and the file of each, relative to its folder."""
 
-    pixels: Pixels
+    pixels: ImageArray
     names: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -51,7 +51,7 @@ def split(pictures: Pictures) -> tuple[Pictures, Pictures]:
     return pictures[np.flatnonzero(~held_out)], pictures[np.flatnonzero(held_out)]
 
 
-def difference_hashes(pixels: Pixels) -> NDArray[np.uint64]:
+def difference_hashes(pixels: ImageArray) -> NDArray[np.uint64]:
     """64-bit hashes that near-duplicates share but for a few bits: which of 9 x 8 cells are darker than the
     one to their right.
 

@@ -3,12 +3,12 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 
 OVERSAMPLING = 2
 
 
-def draw_cars(count: int, width: int, height: int, seed: int) -> Pixels:
+def draw_cars(count: int, width: int, height: int, seed: int) -> ImageArray:
     """Draw side views of cars that differ in colour, shape, place and surroundings.
 
     Returns:
@@ -18,7 +18,7 @@ def draw_cars(count: int, width: int, height: int, seed: int) -> Pixels:
     return np.stack([_draw_car(np.random.default_rng(stream), width, height) for stream in streams])
 
 
-def _draw_car(random: np.random.Generator, width: int, height: int) -> Pixels:
+def _draw_car(random: np.random.Generator, width: int, height: int) -> ImageArray:
     w, h = width * OVERSAMPLING, height * OVERSAMPLING
     canvas = _background(random, w, h)
     pen = ImageDraw.Draw(canvas)

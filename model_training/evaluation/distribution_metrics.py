@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 
 Points = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -61,7 +61,7 @@ def nearest_distances(points: Points, references: Points) -> Points:
     return distances
 
 
-def thumbnails(pixels: Pixels) -> Points:
+def thumbnails(pixels: ImageArray) -> Points:
     """Means of squares of BLOCK x BLOCK pixels, (N, values) float32.
 
     Scaled so that the Euclidean distance of two rows is their root mean square difference in grey levels.

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 
 Floats = NDArray[np.float32]
 
@@ -33,7 +33,7 @@ class FeatureNetwork:
         except Exception as error:  # ONNX Runtime's own kinds have no common base but this
             raise ValueError(f"{path} is not a feature network: {error}") from error
 
-    def __call__(self, pixels: Pixels) -> Floats:
+    def __call__(self, pixels: ImageArray) -> Floats:
         """(N, height, width, 3) uint8 -> features (N, F) float32, of about mean 0 and variance 1."""
         chunks = np.split(pixels, range(BATCH, len(pixels), BATCH))
         inputs = ({"pictures": np.ascontiguousarray(chunk)} for chunk in chunks)

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from app.model.interpolation import even_lambdas, interpolate
 from app.model.latents import standard_draws
 from app.model.prior import Prior
@@ -55,11 +54,11 @@ def loss_curve(metrics: Path, target: Path) -> None:
     plt.close(figure)
 
 
-def reconstructions(backend: Backend, pixels: Pixels, target: Path, *, originals: bool) -> None:
+def reconstructions(backend: Backend, pixels: ImageArray, target: Path, *, originals: bool) -> None:
     """Rows of reconstructions from the mean, each below its originals where those may be shown."""
     shown = pixels[: 3 * COLUMNS]
     decoded = backend.decode(backend.encode(shown)[0])
-    rows: list[Pixels] = []
+    rows: list[ImageArray] = []
     for start in range(0, len(shown), COLUMNS):
         if originals:
             rows.append(_row(shown[start : start + COLUMNS]))
@@ -74,7 +73,7 @@ def samples(backend: Backend, prior: Prior | None, target: Path, *, seed: int = 
     _save(_grid(backend.decode(latents)), target)
 
 
-def interpolations(backend: Backend, pixels: Pixels, target: Path) -> None:
+def interpolations(backend: Backend, pixels: ImageArray, target: Path) -> None:
     """Each row goes from one picture to another by lambda from 0 to 1 in equal steps."""
     mean, _ = backend.encode(pixels[:12])
     lambdas = even_lambdas(FRAMES)
@@ -82,18 +81,18 @@ def interpolations(backend: Backend, pixels: Pixels, target: Path) -> None:
     _save(np.concatenate([_row(backend.decode(latents)) for latents in rows]), target)
 
 
-def _row(pictures: Pixels) -> Pixels:
+def _row(pictures: ImageArray) -> ImageArray:
     """Side by side, filled up with white to COLUMNS (FRAMES for longer rows)."""
     missing = max(0, COLUMNS - len(pictures))
-    blank: NDArray[np.uint8] = np.full((missing, *pictures.shape[1:]), 255, dtype=np.uint8)
+    blank: ImageArray = np.full((missing, *pictures.shape[1:]), 255, dtype=np.uint8)
     return np.concatenate([*pictures, *blank], axis=1)
 
 
-def _grid(pictures: Pixels) -> Pixels:
+def _grid(pictures: ImageArray) -> ImageArray:
     return np.concatenate([_row(pictures[i : i + COLUMNS]) for i in range(0, len(pictures), COLUMNS)])
 
 
-def _save(pixels: Pixels, target: Path) -> None:
+def _save(pixels: ImageArray, target: Path) -> None:
     image = Image.fromarray(pixels)
     image.resize((image.width * SCALE, image.height * SCALE), Image.Resampling.LANCZOS).save(
         target, optimize=True

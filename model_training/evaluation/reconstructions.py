@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from app.images.quality import ms_ssim, ms_ssim_scales, psnr, ssim
 from app.model.latents import posterior_draws
 from model_training.backends.base import Backend
@@ -22,7 +22,7 @@ SEED = 0
 """Of all draws."""
 
 
-def evaluate(backend: Backend, pixels: Pixels) -> dict[str, float]:
+def evaluate(backend: Backend, pixels: ImageArray) -> dict[str, float]:
     """Quality of the reconstructions from the mean, and use of the latent units.
 
     Args:
@@ -54,7 +54,7 @@ def evaluate(backend: Backend, pixels: Pixels) -> dict[str, float]:
     }
 
 
-def bits_per_dim(pictures: Pixels, reconstructions: Pixels, kl: float) -> tuple[float, float]:
+def bits_per_dim(pictures: ImageArray, reconstructions: ImageArray, kl: float) -> tuple[float, float]:
     """A bound on the bits a value (a pixel's red, green or blue) costs, and the likelihood's sigma.
 
     -ELBO / (dimensions ln 2), for values made continuous by uniform noise of one grey level (Theis et al.
@@ -79,7 +79,7 @@ def bits_per_dim(pictures: Pixels, reconstructions: Pixels, kl: float) -> tuple[
     )
 
 
-def binary_cross_entropy(pictures: Pixels, reconstructions: Pixels) -> NDArray[np.float64]:
+def binary_cross_entropy(pictures: ImageArray, reconstructions: ImageArray) -> NDArray[np.float64]:
     """Nats per picture, summed over pixels and channels; both (N, height, width, 3) uint8.
 
     A value rounded to 0 or 255 stands for half a grey level's range; its middle keeps the logarithm finite.
@@ -92,7 +92,7 @@ def binary_cross_entropy(pictures: Pixels, reconstructions: Pixels) -> NDArray[n
     return sums
 
 
-def check_size(backend: Backend, held_out: Pixels, training: Pixels, network: FeatureNetwork) -> None:
+def check_size(backend: Backend, held_out: ImageArray, training: ImageArray, network: FeatureNetwork) -> None:
     if (network.width, network.height) != (backend.width, backend.height):
         raise ValueError(
             f"the feature network takes pictures of {network.width} x {network.height} and the model makes"

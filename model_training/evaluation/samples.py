@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from app.model.interpolation import Method, even_lambdas, interpolate
 from app.model.latents import posterior_draws, standard_draws
 from app.model.prior import Prior
@@ -28,7 +28,7 @@ reconstructions of held-out pictures."""
 
 
 def evaluate_samples(
-    backend: Backend, prior: Prior | None, held_out: Pixels, training: Pixels, network: FeatureNetwork
+    backend: Backend, prior: Prior | None, held_out: ImageArray, training: ImageArray, network: FeatureNetwork
 ) -> dict[str, float]:
     """Likeness of samples to photographs, in the features of a network; all draws are seeded.
 

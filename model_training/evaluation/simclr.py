@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from model_training.export.onnx_graph import save_graph, trace_graph
 from model_training.torch_utils import has_bf16, to_float
 
@@ -123,7 +123,7 @@ class FeatureGraph(nn.Module):
         return features
 
 
-def fit(recipe: FeatureRecipe, pixels: Pixels) -> Network:
+def fit(recipe: FeatureRecipe, pixels: ImageArray) -> Network:
     """Train on (N, height, width, 3) uint8 pictures, on the CPU; the recipe's seed decides all draws.
 
     Raises:
@@ -218,7 +218,7 @@ def correlation(features: Tensor) -> Tensor:
     return (matrix.square().sum() - matrix.diagonal().square().sum()) / len(matrix)
 
 
-def retrieval(network: Network, pixels: Pixels, seed: int = 0) -> float:
+def retrieval(network: Network, pixels: ImageArray, seed: int = 0) -> float:
     """How often the picture whose view is nearest to a view of a picture is that picture itself.
 
     Args:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import torch
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from app.images.quality import psnr
 from app.model.manifest import (
     ImageSize,
@@ -51,7 +51,7 @@ def export(
     *,
     name: str,
     version: int,
-    pictures: Pixels,
+    pictures: ImageArray,
     data: dict[str, object],
     metrics: dict[str, float],
 ) -> Manifest:
@@ -122,7 +122,7 @@ def export(
 
 
 def _write_int8(
-    folder: Path, encoder: onnx.ModelProto, decoder: onnx.ModelProto, served: Graphs, pictures: Pixels
+    folder: Path, encoder: onnx.ModelProto, decoder: onnx.ModelProto, served: Graphs, pictures: ImageArray
 ) -> Int8Files | None:
     """Write the int8 graphs beside the others; None, and no files, where they lose too much."""
     calibration, unseen = pictures[::2][:CALIBRATION_PICTURES], pictures[1::2]
@@ -140,7 +140,7 @@ def _write_int8(
     return Int8Files(describe_file(paths[0]), describe_file(paths[1]), loss)
 
 
-def int8_loss(full: Graphs, int8: Graphs, pictures: Pixels) -> Int8Loss:
+def int8_loss(full: Graphs, int8: Graphs, pictures: ImageArray) -> Int8Loss:
     """What int8 costs from pictures to pictures, and in the latents between."""
     (mean, _), (int8_mean, _) = full.encode(pictures), int8.encode(pictures)
     qualities = psnr(pictures, full.decode(mean)), psnr(pictures, int8.decode(int8_mean))

@@ -8,7 +8,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from app.model.manifest import Parity
 from model_training.backends.base import BATCH, Floats
 from model_training.backends.torch_backend import DecoderGraph, EncoderGraph
@@ -30,11 +30,11 @@ class ParityError(ValueError):
 class Graphs(Protocol):
     """An encoder and a decoder as they are served."""
 
-    def encode(self, pixels: Pixels) -> tuple[Floats, Floats]:
+    def encode(self, pixels: ImageArray) -> tuple[Floats, Floats]:
         """(N, height, width, 3) uint8 -> mean and log-variance, each (N, latent_dim) float32."""
         ...
 
-    def decode(self, latents: Floats) -> Pixels:
+    def decode(self, latents: Floats) -> ImageArray:
         """(N, latent_dim) float32 -> (N, height, width, 3) uint8."""
         ...
 
@@ -45,14 +45,14 @@ class TorchGraphs:
     def __init__(self, model: VAE) -> None:
         self._encoder, self._decoder = EncoderGraph(model), DecoderGraph(model)
 
-    def encode(self, pixels: Pixels) -> tuple[Floats, Floats]:
+    def encode(self, pixels: ImageArray) -> tuple[Floats, Floats]:
         with torch.inference_mode():
             mean, log_variance = self._encoder(torch.from_numpy(pixels))
         return mean.numpy(), log_variance.numpy()
 
-    def decode(self, latents: Floats) -> Pixels:
+    def decode(self, latents: Floats) -> ImageArray:
         with torch.inference_mode():
-            pixels: Pixels = self._decoder(torch.from_numpy(latents)).numpy()
+            pixels: ImageArray = self._decoder(torch.from_numpy(latents)).numpy()
         return pixels
 
 
@@ -65,12 +65,12 @@ class OnnxGraphs:
             for path in (encoder, decoder)
         )
 
-    def encode(self, pixels: Pixels) -> tuple[Floats, Floats]:
+    def encode(self, pixels: ImageArray) -> tuple[Floats, Floats]:
         parts = [self._encoder.run(None, {"pictures": chunk}) for chunk in _chunks(pixels)]
         mean, log_variance = (np.concatenate(part) for part in zip(*parts, strict=True))
         return mean, log_variance
 
-    def decode(self, latents: Floats) -> Pixels:
+    def decode(self, latents: Floats) -> ImageArray:
         return np.concatenate([self._decoder.run(None, {"latents": chunk})[0] for chunk in _chunks(latents)])
 
 
@@ -78,7 +78,7 @@ def _chunks(rows: NDArray[Any]) -> list[NDArray[Any]]:
     return np.split(rows, range(BATCH, len(rows), BATCH))
 
 
-def check(expected: Graphs, found: Graphs, pictures: Pixels) -> Parity:
+def check(expected: Graphs, found: Graphs, pictures: ImageArray) -> Parity:
     """Largest differences between two forms of a model, with real pictures and noise of the same size.
 
     Raises:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from model_training.networks.layers import LEAK, LOG_VARIANCE_RANGE, Posterior, down, up
 from model_training.recipe import PrincipalConfig
 
@@ -46,7 +46,7 @@ class Components(NamedTuple):
     variance: Tensor
 
 
-def principal_components(pixels: Pixels, count: int) -> Components:
+def principal_components(pixels: ImageArray, count: int) -> Components:
     """The leading components of pictures and their mirror images, in float32.
 
     Args:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from model_training.networks import conv_vae, pca_vae
 from model_training.networks.layers import Posterior
 from model_training.networks.loss import Likelihood
@@ -42,7 +42,7 @@ class VAE(nn.Module):
         """What the decoder gives, as pictures in 0..1: it gives logits where the likelihood is Bernoulli."""
         return output.sigmoid() if self.likelihood == "bernoulli" else output.clamp(0, 1)
 
-    def begin_from(self, pixels: Pixels) -> None:
+    def begin_from(self, pixels: ImageArray) -> None:
         """Set what does not start at random.
 
         Args:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from app.model.latents import standard_draws
 from app.model.prior_networks import Flow
 from model_training.backends.base import Backend, Floats
@@ -57,7 +57,7 @@ class Gaussian(NamedTuple):
 
 
 def fit(
-    backend: Backend, pixels: Pixels, held_out: Pixels, steps: int
+    backend: Backend, pixels: ImageArray, held_out: ImageArray, steps: int
 ) -> tuple[Gaussian, dict[str, Floats], dict[str, Floats]]:
     """Fit a prior to the latents of pictures.
 
@@ -85,7 +85,7 @@ def fit(
     return gaussian, flow, fit_details(known, unknown, picture, given, math.ceil(DETAIL_SHARE * steps))
 
 
-def posteriors(backend: Backend, pixels: Pixels, copies: int, seed: int) -> Posteriors:
+def posteriors(backend: Backend, pixels: ImageArray, copies: int, seed: int) -> Posteriors:
     """Posteriors of pictures, of their mirror images and of changed copies, half of them mirrored too.
 
     Args:
@@ -104,12 +104,12 @@ def posteriors(backend: Backend, pixels: Pixels, copies: int, seed: int) -> Post
     return Posteriors(mean, np.exp(0.5 * log_variance))
 
 
-def _changed(pixels: Pixels, generator: torch.Generator) -> Pixels:
+def _changed(pixels: ImageArray, generator: torch.Generator) -> ImageArray:
     chunks = [
         (augment(to_float(chunk), generator, STRENGTH) * 255).round().byte().permute(0, 2, 3, 1)
         for chunk in torch.split(torch.from_numpy(pixels), BATCH)
     ]
-    changed: Pixels = np.ascontiguousarray(torch.cat(chunks).numpy())
+    changed: ImageArray = np.ascontiguousarray(torch.cat(chunks).numpy())
     return changed
 
 

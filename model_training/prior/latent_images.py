@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 
 CELL, POOLED, VALUES = 8, 2, 8
 """Small pictures have a cell for so many pixels each way; of pictures made so much smaller, so many principal
@@ -69,7 +69,7 @@ def show(one: tuple[SmallPictures, Tensor], other: tuple[SmallPictures, Tensor],
     return joined.contiguous(memory_format=torch.channels_last)
 
 
-def principal_pictures(latents: Tensor, pixels: Pixels) -> Tensor:
+def principal_pictures(latents: Tensor, pixels: ImageArray) -> Tensor:
     """What each coordinate of whitened latents adds to a small picture, by least squares.
 
     Args:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from app.images.quality import psnr
 from model_training.data.synthetic import draw_cars
 
@@ -17,18 +17,18 @@ WIDTH, HEIGHT = 48, 32
 CARS = draw_cars(4, WIDTH, HEIGHT, seed=99)
 
 
-def png(pixels: Pixels) -> bytes:
+def png(pixels: ImageArray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
 
 
-def picture(content: bytes) -> Pixels:
+def picture(content: bytes) -> ImageArray:
     with Image.open(io.BytesIO(content)) as image:
         return np.asarray(image.convert("RGB"))
 
 
-def from_url(url: str) -> Pixels:
+def from_url(url: str) -> ImageArray:
     head, _, content = url.partition(",")
     assert head == "data:image/png;base64"
     return picture(base64.b64decode(content))
@@ -41,7 +41,7 @@ def ok(response: httpx.Response) -> httpx.Response:
     return response
 
 
-def upload(*cars: Pixels) -> list[tuple[str, tuple[str, bytes, str]]]:
+def upload(*cars: ImageArray) -> list[tuple[str, tuple[str, bytes, str]]]:
     return [("image", (f"{i}.png", png(car), "image/png")) for i, car in enumerate(cars)]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from model_training.data.synthetic import draw_cars
 from model_training.distributed import World
 from model_training.prior import coarse_flow, fine_flow
@@ -59,19 +59,19 @@ def recipe() -> Recipe:
 
 
 @pytest.fixture(scope="session")
-def cars() -> Pixels:
+def cars() -> ImageArray:
     """Pictures to train on: (160, 16, 24, 3)."""
     return draw_cars(160, 24, 16, seed=1)
 
 
 @pytest.fixture(scope="session")
-def other_cars() -> Pixels:
+def other_cars() -> ImageArray:
     """Pictures to validate on: (40, 16, 24, 3)."""
     return draw_cars(40, 24, 16, seed=2)
 
 
 @pytest.fixture(scope="session")
-def finished_run(cars: Pixels, other_cars: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_run(cars: ImageArray, other_cars: ImageArray, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 25 epochs, not to be changed."""
     out = tmp_path_factory.mktemp("finished") / "run"
     train(RECIPE.with_epochs(25), cars, other_cars, out, ONE_PROCESS)

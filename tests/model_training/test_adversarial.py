@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from app.model.prior import read_prior
 from model_training import adversarial, checkpoint
 from model_training.adversarial import Discriminator, sharpen
@@ -21,7 +21,7 @@ RECIPE = dataclasses.replace(PRINCIPAL, sharpening=SHARPENING)
 
 
 @pytest.fixture(scope="module")
-def finished(cars: Pixels, other_cars: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(cars: ImageArray, other_cars: ImageArray, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("principal") / "run"
     train(PRINCIPAL.with_epochs(5), cars, other_cars, out, ONE_PROCESS)
     save(Gaussian(np.zeros(6), np.eye(6)), {}, {}, out / "prior.npz")
@@ -45,7 +45,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def test_only_what_corrects_the_decoder_changes(
-    principal_run: Path, cars: Pixels, other_cars: Pixels, tmp_path: Path
+    principal_run: Path, cars: ImageArray, other_cars: ImageArray, tmp_path: Path
 ) -> None:
     figures = sharpen(principal_run, tmp_path / "out", RECIPE, cars, other_cars)
     before, after = weights(principal_run), weights(tmp_path / "out")
@@ -64,7 +64,11 @@ def test_only_what_corrects_the_decoder_changes(
 
 
 def test_a_resumed_run_ends_where_an_unbroken_one_does(
-    principal_run: Path, cars: Pixels, other_cars: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    principal_run: Path,
+    cars: ImageArray,
+    other_cars: ImageArray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sharpen(principal_run, tmp_path / "whole", RECIPE, cars, other_cars)
     steps = []
@@ -89,7 +93,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
 
 
 def test_a_run_of_another_recipe_is_not_resumed(
-    principal_run: Path, cars: Pixels, other_cars: Pixels, tmp_path: Path
+    principal_run: Path, cars: ImageArray, other_cars: ImageArray, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     with pytest.raises(ValueError, match="no checkpoint"):
@@ -101,7 +105,7 @@ def test_a_run_of_another_recipe_is_not_resumed(
 
 
 def test_the_result_lies_between_the_weights_before_and_after(
-    principal_run: Path, cars: Pixels, other_cars: Pixels, tmp_path: Path
+    principal_run: Path, cars: ImageArray, other_cars: ImageArray, tmp_path: Path
 ) -> None:
     found = []
     for share in (0.5, 1.0):
@@ -114,7 +118,9 @@ def test_the_result_lies_between_the_weights_before_and_after(
             torch.testing.assert_close(half, (before[name] + found[1][name]) / 2)
 
 
-def test_the_decoder_follows_the_pictures_and_the_discriminator(cars: Pixels, principal_run: Path) -> None:
+def test_the_decoder_follows_the_pictures_and_the_discriminator(
+    cars: ImageArray, principal_run: Path
+) -> None:
     def moved(weight: float) -> torch.Tensor:
         config = dataclasses.replace(SHARPENING, weight=weight)
         model = TorchBackend(principal_run).model
@@ -143,7 +149,7 @@ def test_the_discriminator_tells_sameness() -> None:
 
 
 def test_what_cannot_be_sharpened_is_refused(
-    principal_run: Path, run_folder: Path, cars: Pixels, tmp_path: Path
+    principal_run: Path, run_folder: Path, cars: ImageArray, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     with pytest.raises(ValueError, match=r"has no \[sharpening\]"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from app.images.quality import psnr
 from app.model.manifest import read_manifest
 from model_training import __main__ as commands
@@ -26,7 +26,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, cars: Pixels) -> str:
+def folder(tmp_path: Path, cars: ImageArray) -> str:
     """Forty pictures."""
     (tmp_path / "pictures").mkdir()
     for i, car in enumerate(cars[:40]):
@@ -53,7 +53,7 @@ def test_from_a_folder_to_a_model_that_can_be_served(
 
 
 def test_samples_are_measured_alike_for_the_manifest_and_by_command(
-    folder: str, run_folder: Path, cars: Pixels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: str, run_folder: Path, cars: ImageArray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = simclr.FeatureRecipe.load(simclr.DEFAULT_RECIPE)
     changes = {"width": 24, "height": 16, "channels": (8, 8), "features": 6, "epochs": 1, "batch_size": 32}

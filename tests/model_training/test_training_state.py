@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from model_training import checkpoint
 from model_training import train as training_module
 from model_training.networks.loss import negative_elbo
@@ -48,7 +48,7 @@ def test_training_lowers_the_loss_and_improves_the_reconstructions(
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
-    recipe: Recipe, cars: Pixels, other_cars: Pixels, tmp_path: Path
+    recipe: Recipe, cars: ImageArray, other_cars: ImageArray, tmp_path: Path
 ) -> None:
     for name in ("a", "b"):
         train(recipe, cars, other_cars, tmp_path / name, ONE_PROCESS)
@@ -62,8 +62,8 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
 @pytest.mark.parametrize(("step", "recipe"), [(1, RECIPE), (3, RECIPE), (5, RECIPE), (5, PRINCIPAL)])
 def test_a_run_stopped_by_a_signal_and_resumed_ends_as_an_unbroken_one(
     recipe: Recipe,
-    cars: Pixels,
-    other_cars: Pixels,
+    cars: ImageArray,
+    other_cars: ImageArray,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     step: int,
@@ -84,7 +84,7 @@ def test_a_run_stopped_by_a_signal_and_resumed_ends_as_an_unbroken_one(
 
 
 def test_resuming_an_older_checkpoint_writes_each_epoch_once(
-    recipe: Recipe, cars: Pixels, other_cars: Pixels, run_folder: Path
+    recipe: Recipe, cars: ImageArray, other_cars: ImageArray, run_folder: Path
 ) -> None:
     older = (run_folder / LATEST).read_bytes()
     train(recipe.with_epochs(27), cars, other_cars, run_folder, ONE_PROCESS, resume=True)
@@ -94,7 +94,7 @@ def test_resuming_an_older_checkpoint_writes_each_epoch_once(
 
 
 def test_resuming_another_recipe_is_refused(
-    recipe: Recipe, cars: Pixels, other_cars: Pixels, run_folder: Path
+    recipe: Recipe, cars: ImageArray, other_cars: ImageArray, run_folder: Path
 ) -> None:
     other = dataclasses.replace(recipe, seed=9)
     with pytest.raises(ValueError, match="another recipe"):
@@ -102,7 +102,11 @@ def test_resuming_another_recipe_is_refused(
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_checkpoint(
-    recipe: Recipe, cars: Pixels, other_cars: Pixels, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe,
+    cars: ImageArray,
+    other_cars: ImageArray,
+    run_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = (run_folder / LATEST).read_bytes()
     real = negative_elbo
@@ -117,7 +121,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_checkpoint
 
 
 def test_the_best_model_is_the_one_with_the_lowest_validation_loss(
-    recipe: Recipe, cars: Pixels, other_cars: Pixels, tmp_path: Path
+    recipe: Recipe, cars: ImageArray, other_cars: ImageArray, tmp_path: Path
 ) -> None:
     fast = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, learning_rate=0.02))
     train(fast.with_epochs(6), cars, other_cars, tmp_path, ONE_PROCESS)
@@ -128,7 +132,7 @@ def test_the_best_model_is_the_one_with_the_lowest_validation_loss(
 
 
 def test_an_average_of_the_weights_is_what_is_validated_and_kept(
-    cars: Pixels, other_cars: Pixels, tmp_path: Path
+    cars: ImageArray, other_cars: ImageArray, tmp_path: Path
 ) -> None:
     train(PRINCIPAL, cars, other_cars, tmp_path, ONE_PROCESS)
     state, best = checkpoint.load(tmp_path / LATEST), checkpoint.load(tmp_path / BEST)
@@ -150,7 +154,9 @@ def test_the_cosine_schedule_rises_and_falls_to_nothing() -> None:
     assert {_learning_rate(RECIPE.training, step, 200) for step in range(400)} == {2e-3}
 
 
-def test_the_linear_codec_learns_at_its_own_rate(cars: Pixels, other_cars: Pixels, tmp_path: Path) -> None:
+def test_the_linear_codec_learns_at_its_own_rate(
+    cars: ImageArray, other_cars: ImageArray, tmp_path: Path
+) -> None:
     settings = dataclasses.replace(PRINCIPAL.training, linear_rate=0.0)
     train(dataclasses.replace(PRINCIPAL, training=settings), cars, other_cars, tmp_path, ONE_PROCESS)
     trained = weights(tmp_path)
@@ -161,7 +167,7 @@ def test_the_linear_codec_learns_at_its_own_rate(cars: Pixels, other_cars: Pixel
 
 
 def test_fewer_pictures_than_a_batch_are_one_batch(
-    recipe: Recipe, cars: Pixels, other_cars: Pixels, tmp_path: Path
+    recipe: Recipe, cars: ImageArray, other_cars: ImageArray, tmp_path: Path
 ) -> None:
     train(recipe, cars[:10], other_cars, tmp_path, ONE_PROCESS)
     assert epochs(tmp_path) == [1, 2]

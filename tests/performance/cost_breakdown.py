@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from app.api.bodies import parse_pictures
 from app.api.validation import read_latents
+from app.images.arrays import ImageArray
 from app.images.decode import read_picture
 from app.images.encode import encode_gif, grid
-from app.images.letterbox import Pixels
 from app.images.png import encode_png
 from app.inference.session import Session, SessionSpec, decoder_graph, encoder_graph, open_sessions
 from app.model.manifest import read_manifest, read_model_file
@@ -143,7 +143,7 @@ def host_steps(folder: Path) -> list[Step]:
     size, dim = manifest.image_size, manifest.latent_dim
     small, large = jpegs(16, 256, 256, seed=1), jpegs(1, 1920, 1080, seed=2)
 
-    def read(file: bytes) -> Pixels:
+    def read(file: bytes) -> ImageArray:
         return read_picture(file, size.width, size.height, MAX_PIXELS)
 
     fitted = np.stack([read(file) for file in small])

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from model_training.__main__ import CACHE
 from model_training.data.dataset import SYNTHETIC, load
 from model_training.distributed import World, world
@@ -63,7 +63,7 @@ class Speed:
 class Fitted(Dataset[Tensor]):
     """Pictures one at a time, as the usual transforms ToTensor and RandomHorizontalFlip give them."""
 
-    def __init__(self, pixels: Pixels) -> None:
+    def __init__(self, pixels: ImageArray) -> None:
         self.pixels = pixels
 
     def __len__(self) -> int:
@@ -75,7 +75,7 @@ class Fitted(Dataset[Tensor]):
         return picture.flip(2) if torch.rand(1) < 0.5 else picture
 
 
-def own_steps(recipe: Recipe, pixels: Pixels, here: World, *, compiled: bool) -> Steps:
+def own_steps(recipe: Recipe, pixels: ImageArray, here: World, *, compiled: bool) -> Steps:
     """The steps of `model_training.train`, on its data and in its order, in bfloat16 where it would."""
     training = Training.start(recipe, here.device, pixels)
     network = _network(training.model, here, compiled)
@@ -97,7 +97,7 @@ def own_steps(recipe: Recipe, pixels: Pixels, here: World, *, compiled: bool) ->
     return run
 
 
-def plain_steps(recipe: Recipe, pixels: Pixels, here: World) -> Steps:
+def plain_steps(recipe: Recipe, pixels: ImageArray, here: World) -> Steps:
     """The loop of tutorials with this repository's network and loss: a DataLoader with its default workers,
     float32, channels first, Adam's defaults, every loss read."""
     torch.manual_seed(recipe.seed)
@@ -138,7 +138,7 @@ def clock(run: Steps, steps: int) -> Clock:
 
 
 @contextmanager
-def pythae_clock(recipe: Recipe, pixels: Pixels, steps: int, cache: Path) -> Iterator[Clock]:
+def pythae_clock(recipe: Recipe, pixels: ImageArray, steps: int, cache: Path) -> Iterator[Clock]:
     """pythae in a process of its own, which waits while others are timed.
 
     Raises:
@@ -261,7 +261,7 @@ def table(speeds: Sequence[Speed], epochs: int) -> str:
     return markdown_table(header, rows)
 
 
-def describe_training(recipe: Recipe, pixels: Pixels, here: World, steps: int) -> dict[str, str]:
+def describe_training(recipe: Recipe, pixels: ImageArray, here: World, steps: int) -> dict[str, str]:
     """The machine, the card where there is one, and what was trained."""
     card = {}
     if here.device.type == "cuda":

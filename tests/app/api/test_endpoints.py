@@ -13,16 +13,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.images.arrays import ImageArray
 from app.images.decode import read_picture
 from app.inference.batcher import Batcher
 from app.inference.vae import Vae
 from app.model.latents import standard_draws
 from app.model.prior import Prior
-from tests.app.conftest import Serve, service_behind
+from tests.app.conftest import Serve, state_behind
 from tests.pictures import announced_png, file_of, opened, photograph, pixels_of
 from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH
 
-Pixels = NDArray[np.uint8]
 JPEG = file_of(photograph(), "JPEG", quality=90)
 PNG = file_of(photograph(50, 80, seed=3))
 LATENTS = standard_draws(3, LATENT_DIM, seed=5).tolist()
@@ -41,7 +41,7 @@ def floats(values: Any) -> NDArray[np.float32]:
     return np.asarray(values, dtype=np.float32)
 
 
-def from_data_url(url: str) -> Pixels:
+def from_data_url(url: str) -> ImageArray:
     head, content = url.split(",")
     assert head == "data:image/png;base64"
     return pixels_of(base64.b64decode(content))
@@ -71,7 +71,7 @@ async def test_encode(client: httpx.AsyncClient) -> None:
     content = answer.json()
     assert list(content) == ["model", "latents", "std"]
     assert content["model"] == "tiny-vae/1"
-    vae = service_behind(client).vae
+    vae = state_behind(client).vae
     posterior = await vae.encode(read_picture(JPEG, WIDTH, HEIGHT, 10**6)[np.newaxis])
     assert np.array_equal(floats(content["latents"]), posterior.mean)
     assert np.array_equal(floats(content["std"]), posterior.std)
@@ -134,7 +134,7 @@ async def test_decode_one_gives_the_picture(client: httpx.AsyncClient) -> None:
     assert answer.headers["content-type"] == "image/png"
     assert answer.headers["x-model"] == "tiny-vae/1"
     assert "Accept" in answer.headers["vary"]
-    expected = await service_behind(client).vae.decode(floats(LATENTS[:1]))
+    expected = await state_behind(client).vae.decode(floats(LATENTS[:1]))
     assert np.array_equal(pixels_of(answer.content), expected[0])
 
 
@@ -285,7 +285,7 @@ async def test_priors(client: httpx.AsyncClient) -> None:
         answer = await client.post("/sample", json={"count": 4, "seed": 1} | body, headers=AS_JSON)
         return floats(answer.json()["latents"])
 
-    prior: Prior = service_behind(client).vae.prior
+    prior: Prior = state_behind(client).vae.prior
     assert np.array_equal(await latents(), prior.draw(4, 1, 1.0))
     assert np.array_equal(await latents(prior="fitted", temperature=0.5), prior.draw(4, 1, 0.5))
     assert np.array_equal(await latents(prior="standard"), standard_draws(4, LATENT_DIM, 1, 1.0))
@@ -579,7 +579,7 @@ class Gate:
     """A Vae on the tiny model whose decoder waits until it is released; then it answers grey, or fails."""
 
     def __init__(self, client: httpx.AsyncClient, queue_rows: int = 2, queue_timeout: float = 10.0) -> None:
-        self.service = service_behind(client)
+        self.service = state_behind(client)
         self.entered, self.release = threading.Event(), threading.Event()
         self.failing = False
         self.batches: list[int] = []
@@ -653,7 +653,7 @@ async def test_failed_batch(client: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("path", ["/encode", "/decode", "/reconstruct", "/sample", "/interpolate"])
 async def test_draining(client: httpx.AsyncClient, path: str) -> None:
-    service_behind(client).draining = True
+    state_behind(client).draining = True
     answer = await client.post(path, files=form(JPEG))
     check_problem(answer, 503)
     assert int(answer.headers["retry-after"]) > 0
@@ -702,7 +702,7 @@ async def test_pictures_waiting_for_threads_are_bounded(
 ) -> None:
     entered, release = threading.Event(), threading.Event()
 
-    def held(data: bytes, width: int, height: int, max_pixels: int) -> Pixels:
+    def held(data: bytes, width: int, height: int, max_pixels: int) -> ImageArray:
         entered.set()
         assert release.wait(timeout=30)
         return read_picture(data, width, height, max_pixels)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from app.codes.compressor import REACH, TOTAL, Compressor, Statistics
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from model_training.backends.base import Floats
 from model_training.compression.fit import training_statistics
 
@@ -59,11 +59,11 @@ def test_mirror_images_count_too() -> None:
     class LeftEdge:
         width, height, latent_dim = 4, 2, 1
 
-        def encode(self, pixels: Pixels) -> tuple[Floats, Floats]:
+        def encode(self, pixels: ImageArray) -> tuple[Floats, Floats]:
             mean = pixels[:, 0, :1, 0].astype(np.float32)
             return mean, np.zeros_like(mean)
 
-        def decode(self, latents: Floats) -> Pixels:
+        def decode(self, latents: Floats) -> ImageArray:
             raise AssertionError(latents)
 
     pixels = np.zeros((9, 2, 4, 3), dtype=np.uint8)

@@ -3,7 +3,7 @@ import pytest
 
 from app.codes.compressor import Doubles, Statistics
 from app.codes.latent_search import search
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from model_training.backends.base import Floats
 
 WIDTH, HEIGHT, LATENT_DIM = 8, 6, 5
@@ -17,11 +17,11 @@ class Curved:
 
     width, height, latent_dim = WIDTH, HEIGHT, LATENT_DIM
 
-    def encode(self, pixels: Pixels) -> tuple[Floats, Floats]:
+    def encode(self, pixels: ImageArray) -> tuple[Floats, Floats]:
         mean = np.zeros((len(pixels), LATENT_DIM), dtype=np.float32)
         return mean, mean
 
-    def decode(self, latents: Floats) -> Pixels:
+    def decode(self, latents: Floats) -> ImageArray:
         levels = 127.5 + 127.5 * np.tanh(latents @ MIXING / 100)
         return np.rint(levels).astype(np.uint8).reshape(-1, HEIGHT, WIDTH, 3)
 
@@ -33,7 +33,7 @@ def statistics(deviations: Doubles) -> Statistics:
 VARIED = statistics(np.full(LATENT_DIM, 15.0))
 
 
-def error(pixels: Pixels, latents: Floats) -> Doubles:
+def error(pixels: ImageArray, latents: Floats) -> Doubles:
     difference = pixels - Curved().decode(latents).astype(np.float64)
     return np.asarray((difference**2).mean(axis=(1, 2, 3)))
 
@@ -89,7 +89,7 @@ def test_pictures_that_no_latent_gives_end_no_less_probable(start: float) -> Non
 class Rippled(Curved):
     """A decoder of which differences say nothing true."""
 
-    def decode(self, latents: Floats) -> Pixels:
+    def decode(self, latents: Floats) -> ImageArray:
         return super().decode(np.sin(40 * latents) + latents)
 
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter, features
 
 from app.errors import PictureTooLarge, UnreadablePicture, UnsupportedPicture
+from app.images.arrays import ImageArray
 from app.images.decode import FORMATS, TRANSPOSITIONS, read_picture
 from app.images.encode import encode_gif, encode_jpeg, encode_webp, enlarge, grid, scaled_size
-from app.images.letterbox import BORDER_BLUR, Pixels, fit, resample
+from app.images.letterbox import BORDER_BLUR, fit, resample
 from tests.pictures import announced_png, file_of, opened, photograph, pixels_of
 
 WIDTH, HEIGHT = 96, 64
@@ -20,22 +21,22 @@ MAX_PIXELS = 1_000_000
 ORIENTATION = 0x0112
 
 
-def read(content: bytes) -> Pixels:
+def read(content: bytes) -> ImageArray:
     return read_picture(content, WIDTH, HEIGHT, MAX_PIXELS)
 
 
-def difference(one: Pixels, other: Pixels) -> float:
+def difference(one: ImageArray, other: ImageArray) -> float:
     """Mean absolute difference in grey levels."""
     return float(np.abs(one.astype(int) - other.astype(int)).mean())
 
 
 @pytest.fixture(scope="module")
-def expected() -> Pixels:
+def expected() -> ImageArray:
     return np.asarray(fit(photograph(), WIDTH, HEIGHT))
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_every_format_is_read(kind: str, expected: Pixels) -> None:
+def test_every_format_is_read(kind: str, expected: ImageArray) -> None:
     if kind == "AVIF" and not features.check("avif"):
         pytest.skip("this Pillow has no AVIF")
     colours = photograph().quantize(256) if kind == "GIF" else photograph()
@@ -47,7 +48,7 @@ def test_every_format_is_read(kind: str, expected: Pixels) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_turned_upright(kind: str, orientation: int, expected: Pixels) -> None:
+def test_turned_upright(kind: str, orientation: int, expected: ImageArray) -> None:
     if kind == "AVIF" and not features.check("avif"):
         pytest.skip("this Pillow has no AVIF")
     exif = Image.Exif()
@@ -63,7 +64,7 @@ def test_turned_upright(kind: str, orientation: int, expected: Pixels) -> None:
     assert difference(read(file_of(turned, kind, exif=exif)), expected) < 4
 
 
-def test_large_jpeg_keeps_its_look(expected: Pixels) -> None:
+def test_large_jpeg_keeps_its_look(expected: ImageArray) -> None:
     """A JPEG is decoded at a smaller scale; that must not show."""
     large = photograph().resize((900, 600), Image.Resampling.BICUBIC)
     assert difference(read(file_of(large, "JPEG", quality=95)), expected) < 3
@@ -77,7 +78,7 @@ def test_modes(mode: str) -> None:
     assert difference(read(file_of(picture, kind)), reference) < (20 if mode == "1" else 3)
 
 
-def test_cmyk_jpeg(expected: Pixels) -> None:
+def test_cmyk_jpeg(expected: ImageArray) -> None:
     assert difference(read(file_of(photograph().convert("CMYK"), "JPEG", quality=95)), expected) < 8
 
 
@@ -102,7 +103,7 @@ def test_transparent_colour_lies_on_white(mode: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_first_frame_is_taken(kind: str, expected: Pixels) -> None:
+def test_first_frame_is_taken(kind: str, expected: ImageArray) -> None:
     frames = [photograph(), Image.new("RGB", (90, 60), "lime")]
     content = file_of(frames[0], kind, save_all=True, append_images=frames[1:])
     assert getattr(opened(content), "n_frames", 1) == 2
@@ -268,7 +269,7 @@ def test_filmstrip_is_one_row() -> None:
 PIXELS = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
 
 
-def noise(shape: tuple[int, int, int]) -> Pixels:
+def noise(shape: tuple[int, int, int]) -> ImageArray:
     height, width, seed = shape
     return np.random.RandomState(seed).randint(0, 256, (height, width, 3), dtype=np.uint8)
 

@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.images.png import Pixels, encode_png
+from app.images.arrays import ImageArray
+from app.images.png import encode_png
 from tests.pictures import opened, pixels_of
 
 
-def noise(height: int, width: int, seed: int) -> Pixels:
+def noise(height: int, width: int, seed: int) -> ImageArray:
     return np.random.RandomState(seed).randint(0, 256, (height, width, 3), dtype=np.uint8)
 
 

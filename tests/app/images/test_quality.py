@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.images.quality import EXPONENTS, IDENTICAL_PSNR, Pixels, ms_ssim, ms_ssim_scales, psnr, ssim
+from app.images.arrays import ImageArray
+from app.images.quality import EXPONENTS, IDENTICAL_PSNR, ms_ssim, ms_ssim_scales, psnr, ssim
 from tests.tiny_model import random_pictures
 
 
-def slow_ssim(original: Pixels, picture: Pixels) -> float:
+def slow_ssim(original: ImageArray, picture: ImageArray) -> float:
     """Wang et al. 2004, as the formulas stand there, on the grey values of two (H, W, 3) pictures."""
     return slow_terms(*(array.astype(np.float64) @ [0.299, 0.587, 0.114] for array in (original, picture)))[0]
 
 
-def slow_ms_ssim(original: Pixels, picture: Pixels) -> float:
+def slow_ms_ssim(original: ImageArray, picture: ImageArray) -> float:
     """Wang et al. 2003 on two scales."""
     x, y = (array.astype(np.float64) @ [0.299, 0.587, 0.114] for array in (original, picture))
     _, fine = slow_terms(x, y)
@@ -43,7 +44,7 @@ def slow_terms(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, f
     return float(np.mean(scores)), float(np.mean(structures))
 
 
-def blurred(pictures: Pixels) -> Pixels:
+def blurred(pictures: ImageArray) -> ImageArray:
     shifted = [np.roll(pictures.astype(np.float64), shift, axis=1) for shift in (-1, 0, 1)]
     return np.array(sum(shifted) / 3, dtype=np.uint8)
 
@@ -100,7 +101,9 @@ def test_ms_ssim_has_as_many_scales_as_fit() -> None:
 
 
 @pytest.mark.parametrize("measure", [psnr, ssim, ms_ssim])
-def test_each_picture_is_measured_by_itself(measure: Callable[[Pixels, Pixels], NDArray[np.float64]]) -> None:
+def test_each_picture_is_measured_by_itself(
+    measure: Callable[[ImageArray, ImageArray], NDArray[np.float64]],
+) -> None:
     originals, pictures = random_pictures(4), blurred(random_pictures(4))
     alone = [measure(originals[[row]], pictures[[row]])[0] for row in range(4)]
     np.testing.assert_allclose(measure(originals, pictures), alone, rtol=1e-5)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from model_training.backends.base import Floats
 from model_training.compression.fit import training_statistics
 from model_training.compression.image_formats import FORMATS, Curve, PictureFormat, format_curves
@@ -21,18 +21,18 @@ class Blocks:
     width, height = 24, 16
     latent_dim = (width // BLOCK) * (height // BLOCK) * 3
 
-    def encode(self, pixels: Pixels) -> tuple[Floats, Floats]:
+    def encode(self, pixels: ImageArray) -> tuple[Floats, Floats]:
         blocks = pixels.reshape(-1, self.height // BLOCK, BLOCK, self.width // BLOCK, BLOCK, 3)
         mean = blocks.mean(axis=(2, 4)).reshape(len(pixels), -1).astype(np.float32)
         return mean, np.zeros_like(mean)
 
-    def decode(self, latents: Floats) -> Pixels:
+    def decode(self, latents: Floats) -> ImageArray:
         blocks = latents.reshape(-1, self.height // BLOCK, self.width // BLOCK, 3)
         levels = np.clip(np.rint(blocks), 0, 255).astype(np.uint8)
         return levels.repeat(BLOCK, axis=1).repeat(BLOCK, axis=2)
 
 
-def test_coarser_steps_take_fewer_bytes_and_lose_more(cars: Pixels, other_cars: Pixels) -> None:
+def test_coarser_steps_take_fewer_bytes_and_lose_more(cars: ImageArray, other_cars: ImageArray) -> None:
     backend = Blocks()
     statistics, (latents, _) = training_statistics(backend, cars), backend.encode(other_cars)
     fine, middle, coarse = rate_distortion(backend, statistics, other_cars, latents, [0.5, 30, 120])
@@ -46,7 +46,7 @@ def test_coarser_steps_take_fewer_bytes_and_lose_more(cars: Pixels, other_cars: 
 
 
 @pytest.mark.parametrize("picture_format", FORMATS, ids=lambda one: one.name)
-def test_the_formats_improve_with_their_bytes(picture_format: PictureFormat, cars: Pixels) -> None:
+def test_the_formats_improve_with_their_bytes(picture_format: PictureFormat, cars: ImageArray) -> None:
     whole, bare = format_curves(picture_format, cars[:2])
     assert not whole.bare
     assert bare.bare
@@ -60,7 +60,7 @@ def test_the_formats_improve_with_their_bytes(picture_format: PictureFormat, car
     assert whole.points[-1].psnr > 20
 
 
-def test_settings_that_another_one_beats_are_left_out(cars: Pixels) -> None:
+def test_settings_that_another_one_beats_are_left_out(cars: ImageArray) -> None:
     sizes = {1: 10, 2: 30, 3: 20}
     levels = {1: 4, 2: 16, 3: 64}
 

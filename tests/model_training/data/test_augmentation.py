@@ -1,7 +1,7 @@
 import torch
 import torch.nn.functional as F
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from model_training.data.augmentation import BRIGHTNESS, TINT, augment
 from model_training.torch_utils import to_float
 
@@ -10,7 +10,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_the_same_seed_changes_pictures_alike_and_another_otherwise(cars: Pixels) -> None:
+def test_the_same_seed_changes_pictures_alike_and_another_otherwise(cars: ImageArray) -> None:
     pictures = to_float(torch.from_numpy(cars[:8]))
     once, again = augment(pictures, generator()), augment(pictures, generator())
     torch.testing.assert_close(once, again, rtol=0, atol=0)
@@ -18,7 +18,7 @@ def test_the_same_seed_changes_pictures_alike_and_another_otherwise(cars: Pixels
     assert not torch.equal(once[0], augment(pictures[:1].repeat(2, 1, 1, 1), generator())[1])
 
 
-def test_pictures_stay_in_range_and_near_what_they_were(cars: Pixels) -> None:
+def test_pictures_stay_in_range_and_near_what_they_were(cars: ImageArray) -> None:
     pictures = to_float(torch.from_numpy(cars))
     changed = augment(pictures, generator())
     assert changed.shape == pictures.shape

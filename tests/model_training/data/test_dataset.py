@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from model_training.data.dataset import load, load_split
 from model_training.data.split import (
     NEAR_DUPLICATE_BITS,
@@ -16,13 +16,13 @@ from model_training.data.split import (
 )
 
 
-def write(path: Path, pixels: Pixels) -> None:
+def write(path: Path, pixels: ImageArray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
 
 
 @pytest.fixture
-def folder(tmp_path: Path, cars: Pixels) -> Path:
+def folder(tmp_path: Path, cars: ImageArray) -> Path:
     """Twelve readable pictures, flat and nested, an unreadable one, an empty one and a text."""
     for i in range(6):
         write(tmp_path / "cars" / f"{i}.png", cars[i])
@@ -48,7 +48,7 @@ def test_a_folder_is_read_whole_and_bad_files_are_reported(
 
 
 def test_the_cache_answers_for_an_unchanged_folder_only(
-    folder: Path, cars: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, cars: ImageArray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = load(str(folder), 24, 16, tmp_path / "cache")
     with monkeypatch.context() as patch:
@@ -76,7 +76,7 @@ def test_two_folders_are_not_split(folder: Path) -> None:
     assert (len(pictures), len(validation)) == (12, 6)
 
 
-def test_near_duplicates_stay_on_one_side(cars: Pixels) -> None:
+def test_near_duplicates_stay_on_one_side(cars: ImageArray) -> None:
     darker = (cars * 0.97).astype(np.uint8)
     both = Pictures(np.concatenate([cars, darker]), tuple(f"{i}" for i in range(2 * len(cars))))
     train, validation = split(both)
@@ -86,14 +86,14 @@ def test_near_duplicates_stay_on_one_side(cars: Pixels) -> None:
     assert twins == set(validation.names)
 
 
-def test_the_split_depends_on_what_the_pictures_show_alone(cars: Pixels) -> None:
+def test_the_split_depends_on_what_the_pictures_show_alone(cars: ImageArray) -> None:
     pictures = Pictures(cars, tuple(f"{i}" for i in range(len(cars))))
     order = np.random.default_rng(0).permutation(len(cars))
     shuffled = Pictures(cars[order], tuple(f"{i}" for i in order))
     assert set(split(pictures)[1].names) == set(split(shuffled)[1].names)
 
 
-def test_pictures_that_are_all_alike_cannot_be_split(cars: Pixels) -> None:
+def test_pictures_that_are_all_alike_cannot_be_split(cars: ImageArray) -> None:
     with pytest.raises(ValueError, match="at least two different"):
         split(Pictures(np.repeat(cars[:1], 5, axis=0), tuple("abcde")))
 
@@ -110,7 +110,7 @@ def test_groups_are_those_of_comparing_every_pair() -> None:
     assert {tuple(group) for group in near_duplicate_groups(hashes)} == expected
 
 
-def test_hashes_do_not_see_brightness(cars: Pixels) -> None:
+def test_hashes_do_not_see_brightness(cars: ImageArray) -> None:
     lighter = np.clip(cars[:20].astype(int) // 2 + 60, 0, 255).astype(np.uint8)
     distances = np.bitwise_count(difference_hashes(cars[:20]) ^ difference_hashes(lighter))
     assert distances.mean() < 3

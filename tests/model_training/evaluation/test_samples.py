@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from app.model.prior import Prior
 from model_training.backends.base import Floats
 from model_training.backends.onnx_backend import OnnxBackend
@@ -23,20 +23,20 @@ class Mirror:
 
     width, height, latent_dim = 24, 16, 2
 
-    def __init__(self, pixels: Pixels) -> None:
+    def __init__(self, pixels: ImageArray) -> None:
         self.pixels = pixels
 
-    def encode(self, pixels: Pixels) -> tuple[Floats, Floats]:
+    def encode(self, pixels: ImageArray) -> tuple[Floats, Floats]:
         mean = np.zeros((len(pixels), 2), dtype=np.float32)
         mean[:, 0] = np.arange(len(pixels)) % 2 * 4 - 2
         return mean, np.zeros_like(mean)
 
-    def decode(self, latents: Floats) -> Pixels:
+    def decode(self, latents: Floats) -> ImageArray:
         assert len(latents) == len(self.pixels)
         return np.where(self.pixels > 127, self.pixels - 10, self.pixels + 10).astype(np.uint8)
 
 
-def test_figures_that_are_known(cars: Pixels) -> None:
+def test_figures_that_are_known(cars: ImageArray) -> None:
     metrics = evaluate(Mirror(cars), cars)
     assert metrics["pictures"] == len(cars)
     assert metrics["psnr"] == pytest.approx(20 * math.log10(255 / 10))
@@ -63,7 +63,7 @@ def test_cross_entropy_by_hand() -> None:
     assert binary_cross_entropy(white, black)[0] == pytest.approx(-12 * math.log(0.25 / 255))
 
 
-def test_torch_and_onnx_agree(run_folder: Path, other_cars: Pixels, tmp_path: Path) -> None:
+def test_torch_and_onnx_agree(run_folder: Path, other_cars: ImageArray, tmp_path: Path) -> None:
     export(run_folder, tmp_path / "1", name="cars", version=1, pictures=other_cars, data={}, metrics={})
     trained, served = (
         evaluate(TorchBackend(run_folder), other_cars),
@@ -74,7 +74,7 @@ def test_torch_and_onnx_agree(run_folder: Path, other_cars: Pixels, tmp_path: Pa
 
 
 @pytest.fixture(scope="module")
-def network(cars: Pixels, tmp_path_factory: pytest.TempPathFactory) -> FeatureNetwork:
+def network(cars: ImageArray, tmp_path_factory: pytest.TempPathFactory) -> FeatureNetwork:
     recipe = dataclasses.replace(
         simclr.FeatureRecipe.load(simclr.DEFAULT_RECIPE),
         width=24,
@@ -90,7 +90,7 @@ def network(cars: Pixels, tmp_path_factory: pytest.TempPathFactory) -> FeatureNe
 
 
 @pytest.fixture
-def fitted(run_folder: Path, cars: Pixels) -> Prior:
+def fitted(run_folder: Path, cars: ImageArray) -> Prior:
     """The Gaussian of the training pictures' latents."""
     mean, log_variance = TorchBackend(run_folder).encode(cars)
     covariance = np.cov(mean, rowvar=False) + np.diag(np.exp(log_variance).mean(axis=0))
@@ -98,7 +98,12 @@ def fitted(run_folder: Path, cars: Pixels) -> Prior:
 
 
 def test_samples_of_a_trained_model(
-    run_folder: Path, cars: Pixels, other_cars: Pixels, network: FeatureNetwork, fitted: Prior, tmp_path: Path
+    run_folder: Path,
+    cars: ImageArray,
+    other_cars: ImageArray,
+    network: FeatureNetwork,
+    fitted: Prior,
+    tmp_path: Path,
 ) -> None:
     export(run_folder, tmp_path / "1", name="cars", version=1, pictures=other_cars, data={}, metrics={})
     given = fitted, other_cars, cars, network
@@ -118,12 +123,12 @@ def test_samples_of_a_trained_model(
 class Copier(Mirror):
     """Reconstructs perfectly and, whatever latents it is given, else repeats pictures it was trained on."""
 
-    def decode(self, latents: Floats) -> Pixels:
+    def decode(self, latents: Floats) -> ImageArray:
         return self.pixels[np.arange(len(latents)) % len(self.pixels)]
 
 
 def test_a_model_that_only_repeats_its_training_pictures_is_found_out(
-    cars: Pixels, other_cars: Pixels, network: FeatureNetwork
+    cars: ImageArray, other_cars: ImageArray, network: FeatureNetwork
 ) -> None:
     standard = Prior([1.0], np.zeros((1, 2)), np.eye(2)[None])
     figures = evaluate_samples(Copier(cars[:40, :, ::-1]), standard, other_cars, cars, network)
@@ -132,7 +137,7 @@ def test_a_model_that_only_repeats_its_training_pictures_is_found_out(
 
 
 def test_a_network_for_pictures_of_another_size(
-    run_folder: Path, cars: Pixels, other_cars: Pixels, network: FeatureNetwork
+    run_folder: Path, cars: ImageArray, other_cars: ImageArray, network: FeatureNetwork
 ) -> None:
     backend = TorchBackend(run_folder)
     network = copy.copy(network)
@@ -142,7 +147,7 @@ def test_a_network_for_pictures_of_another_size(
 
 
 def test_too_few_pictures_to_judge_samples(
-    run_folder: Path, cars: Pixels, other_cars: Pixels, network: FeatureNetwork
+    run_folder: Path, cars: ImageArray, other_cars: ImageArray, network: FeatureNetwork
 ) -> None:
     with pytest.raises(ValueError, match="more than 7 training and two held-out pictures are needed"):
         evaluate_samples(TorchBackend(run_folder), None, other_cars, cars[:7], network)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from model_training.data.synthetic import draw_cars
 from model_training.evaluation.feature_network import FeatureNetwork
 from model_training.evaluation.simclr import (
@@ -33,17 +33,17 @@ RECIPE = dataclasses.replace(
 
 
 @pytest.fixture(scope="module")
-def cars() -> Pixels:
+def cars() -> ImageArray:
     return draw_cars(320, 48, 32, seed=1)
 
 
 @pytest.fixture(scope="module")
-def other_cars() -> Pixels:
+def other_cars() -> ImageArray:
     return draw_cars(140, 48, 32, seed=2)
 
 
 @pytest.fixture(scope="module")
-def network(cars: Pixels) -> Network:
+def network(cars: ImageArray) -> Network:
     return fit(RECIPE, cars)
 
 
@@ -76,14 +76,14 @@ def test_a_view_is_a_window_in_its_place_that_may_be_mirrored() -> None:
     assert len(set(views[:, 0, 0, 0].tolist())) > 32, "always the same window and light"
 
 
-def test_pictures_are_found_again_by_their_features(network: Network, other_cars: Pixels) -> None:
+def test_pictures_are_found_again_by_their_features(network: Network, other_cars: ImageArray) -> None:
     untrained = Network(RECIPE).eval()
     assert retrieval(network, other_cars) > 2 * retrieval(untrained, other_cars)
     assert not network.training
 
 
 def test_features_have_mean_0_and_variance_1_over_the_training_pictures(
-    network: Network, cars: Pixels, tmp_path: Path
+    network: Network, cars: ImageArray, tmp_path: Path
 ) -> None:
     export(network, RECIPE, tmp_path / "features.onnx")
     features = FeatureNetwork(tmp_path / "features.onnx")(cars)
@@ -91,7 +91,9 @@ def test_features_have_mean_0_and_variance_1_over_the_training_pictures(
     np.testing.assert_allclose(features.std(axis=0), 1, atol=0.2)
 
 
-def test_the_exported_network_computes_the_same(network: Network, other_cars: Pixels, tmp_path: Path) -> None:
+def test_the_exported_network_computes_the_same(
+    network: Network, other_cars: ImageArray, tmp_path: Path
+) -> None:
     path = tmp_path / "new" / "features.onnx"
     export(network, RECIPE, path)
     exported = FeatureNetwork(path)
@@ -105,7 +107,7 @@ def test_the_exported_network_computes_the_same(network: Network, other_cars: Pi
     assert path.parent.as_posix().encode() not in path.read_bytes()
 
 
-def test_the_seed_decides_the_weights(cars: Pixels) -> None:
+def test_the_seed_decides_the_weights(cars: ImageArray) -> None:
     recipe = dataclasses.replace(RECIPE, epochs=1)
     first, again = fit(recipe, cars).state_dict(), fit(recipe, cars).state_dict()
     other = fit(dataclasses.replace(recipe, seed=1), cars).state_dict()
@@ -113,7 +115,7 @@ def test_the_seed_decides_the_weights(cars: Pixels) -> None:
     assert not torch.equal(first["head.weight"], other["head.weight"])
 
 
-def test_too_few_pictures(cars: Pixels) -> None:
+def test_too_few_pictures(cars: ImageArray) -> None:
     with pytest.raises(ValueError, match="31 pictures are fewer than the 32 of a batch"):
         fit(RECIPE, cars[:31])
 

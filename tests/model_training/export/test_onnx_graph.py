@@ -10,7 +10,7 @@ import torch
 from onnx import helper, numpy_helper
 from torch import nn
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from app.model.manifest import read_manifest
 from model_training.backends.onnx_backend import OnnxBackend
 from model_training.backends.torch_backend import TorchBackend
@@ -21,7 +21,7 @@ from model_training.export.parity import ParityError
 from model_training.networks.vae import parameter_count
 
 
-def run_export(run: Path, target: Path, pictures: Pixels) -> None:
+def run_export(run: Path, target: Path, pictures: ImageArray) -> None:
     export(
         run,
         target,
@@ -34,7 +34,7 @@ def run_export(run: Path, target: Path, pictures: Pixels) -> None:
 
 
 def test_the_exported_graphs_compute_what_torch_computes(
-    run_folder: Path, other_cars: Pixels, tmp_path: Path
+    run_folder: Path, other_cars: ImageArray, tmp_path: Path
 ) -> None:
     run_export(run_folder, tmp_path / "models" / "3", other_cars)
     served, trained = OnnxBackend(tmp_path / "models" / "3"), TorchBackend(run_folder)
@@ -48,7 +48,9 @@ def test_the_exported_graphs_compute_what_torch_computes(
     assert served.decode(mean).std() > 10, "the pictures are blank"
 
 
-def test_the_manifest_says_what_was_exported(run_folder: Path, other_cars: Pixels, tmp_path: Path) -> None:
+def test_the_manifest_says_what_was_exported(
+    run_folder: Path, other_cars: ImageArray, tmp_path: Path
+) -> None:
     target = tmp_path / "models" / "3"
     run_export(run_folder, target, other_cars)
     manifest = read_manifest(target)
@@ -64,7 +66,9 @@ def test_the_manifest_says_what_was_exported(run_folder: Path, other_cars: Pixel
     ]
 
 
-def test_no_batch_norm_is_left_in_the_graphs(run_folder: Path, other_cars: Pixels, tmp_path: Path) -> None:
+def test_no_batch_norm_is_left_in_the_graphs(
+    run_folder: Path, other_cars: ImageArray, tmp_path: Path
+) -> None:
     run_export(run_folder, tmp_path / "3", other_cars)
     kinds = {
         node.op_type
@@ -76,7 +80,7 @@ def test_no_batch_norm_is_left_in_the_graphs(run_folder: Path, other_cars: Pixel
 
 
 def test_the_graphs_do_not_tell_where_they_were_made(
-    run_folder: Path, other_cars: Pixels, tmp_path: Path
+    run_folder: Path, other_cars: ImageArray, tmp_path: Path
 ) -> None:
     run_export(run_folder, tmp_path / "3", other_cars)
     for name in ("encoder", "decoder"):
@@ -98,7 +102,7 @@ def test_folding_changes_nothing_but_the_layers(run_folder: Path) -> None:
 
 
 def test_a_difference_beyond_the_tolerance_writes_nothing_and_keeps_what_was_there(
-    run_folder: Path, other_cars: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_folder: Path, other_cars: ImageArray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "models" / "3"
     run_export(run_folder, target, other_cars)
@@ -112,7 +116,7 @@ def test_a_difference_beyond_the_tolerance_writes_nothing_and_keeps_what_was_the
 
 
 def test_a_new_export_keeps_the_card_and_takes_the_prior_along(
-    run_folder: Path, other_cars: Pixels, tmp_path: Path
+    run_folder: Path, other_cars: ImageArray, tmp_path: Path
 ) -> None:
     target = tmp_path / "3"
     run_export(run_folder, target, other_cars)
@@ -148,7 +152,7 @@ def test_batch_norm_folds_wherever_it_is() -> None:
 
 
 def test_half_precision_weights_are_the_same_numbers_in_half_the_bytes(
-    run_folder: Path, other_cars: Pixels, tmp_path: Path
+    run_folder: Path, other_cars: ImageArray, tmp_path: Path
 ) -> None:
     run_export(run_folder, tmp_path / "3", other_cars)
     half = onnx.load(tmp_path / "3" / "encoder.onnx")
@@ -187,7 +191,7 @@ def test_weights_that_float16_does_not_hold_stay() -> None:
 
 
 def test_the_int8_graphs_come_along_with_what_they_cost(
-    run_folder: Path, other_cars: Pixels, tmp_path: Path
+    run_folder: Path, other_cars: ImageArray, tmp_path: Path
 ) -> None:
     run_export(run_folder, tmp_path / "3", other_cars)
     int8 = read_manifest(tmp_path / "3").files.int8
@@ -200,7 +204,7 @@ def test_the_int8_graphs_come_along_with_what_they_cost(
 
 def test_int8_graphs_that_lose_too_much_are_left_out_aloud(
     run_folder: Path,
-    other_cars: Pixels,
+    other_cars: ImageArray,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

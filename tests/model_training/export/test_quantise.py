@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional as F
 
+from app.images.arrays import ImageArray
 from model_training.export.quantise import convolution_weight, quantise, rewrite_transposed
 
 CHANNELS, LATENT_DIM, HEIGHT, WIDTH = 8, 5, 8, 12
@@ -158,7 +159,7 @@ def latents(count: int) -> NDArray[np.float32]:
     return np.random.default_rng(2).standard_normal((count, LATENT_DIM)).astype(np.float32)
 
 
-def pictures(count: int) -> NDArray[np.uint8]:
+def pictures(count: int) -> ImageArray:
     return np.random.default_rng(3).integers(0, 256, (count, HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from app.images.quality import psnr
 from model_training.networks.pca_vae import half_size, principal_components
 from model_training.networks.vae import VAE, parameter_count
@@ -14,7 +14,7 @@ from model_training.torch_utils import to_float
 CONFIG = PrincipalConfig(width=24, height=16, latent_dim=6, hidden=16, features=4, channels=(8, 12))
 
 
-def test_the_components_are_orthonormal_and_carry_the_most_variance_first(cars: Pixels) -> None:
+def test_the_components_are_orthonormal_and_carry_the_most_variance_first(cars: ImageArray) -> None:
     torch.manual_seed(0)
     mean, basis, variance = principal_components(cars, 6)
     torch.testing.assert_close(basis.T @ basis, torch.eye(6), atol=1e-4, rtol=0)
@@ -28,7 +28,9 @@ def test_the_components_are_orthonormal_and_carry_the_most_variance_first(cars: 
     torch.testing.assert_close(coordinates.square().mean(0), variance, rtol=1e-3, atol=1e-5)
 
 
-def test_a_model_begins_near_the_linear_codec_and_far_from_chance(cars: Pixels, other_cars: Pixels) -> None:
+def test_a_model_begins_near_the_linear_codec_and_far_from_chance(
+    cars: ImageArray, other_cars: ImageArray
+) -> None:
     torch.manual_seed(0)
     begun, random = VAE(CONFIG).eval(), VAE(CONFIG).eval()
     begun.begin_from(cars)
@@ -44,7 +46,7 @@ def test_a_model_begins_near_the_linear_codec_and_far_from_chance(cars: Pixels, 
     assert quality[0] > quality[1] + 3
 
 
-def test_the_coordinates_of_pictures_have_unit_variance(cars: Pixels) -> None:
+def test_the_coordinates_of_pictures_have_unit_variance(cars: ImageArray) -> None:
     torch.manual_seed(0)
     model = VAE(CONFIG)
     model.begin_from(cars)
@@ -53,7 +55,7 @@ def test_the_coordinates_of_pictures_have_unit_variance(cars: Pixels) -> None:
     torch.testing.assert_close(variance, torch.ones(6), rtol=0.2, atol=0)
 
 
-def test_fewer_pictures_than_components_give_finite_weights(cars: Pixels) -> None:
+def test_fewer_pictures_than_components_give_finite_weights(cars: ImageArray) -> None:
     model = VAE(dataclasses.replace(CONFIG, latent_dim=40)).eval()
     model.begin_from(cars[:5])
     posterior = model.encoder(to_float(torch.from_numpy(cars[:5])))

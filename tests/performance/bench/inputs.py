@@ -12,8 +12,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.images.arrays import ImageArray
 from app.images.encode import grid
-from app.images.letterbox import Pixels, fit
+from app.images.letterbox import fit
 from app.model.interpolation import interpolate
 from app.model.latents import Latents
 from app.model.prior import read_prior
@@ -106,9 +107,9 @@ class Reference:
         mean, log_variance = self._encoder.run(["mean", "log_variance"], {"pictures": pictures})
         return mean, np.exp(0.5 * log_variance)
 
-    def decode(self, latents: Latents) -> Pixels:
+    def decode(self, latents: Latents) -> ImageArray:
         """(N, H, W, 3) uint8 of (N, L) float32."""
-        pictures: Pixels = self._decoder.run(["pictures"], {"latents": latents})[0]
+        pictures: ImageArray = self._decoder.run(["pictures"], {"latents": latents})[0]
         return pictures
 
 
@@ -242,17 +243,17 @@ def check_latents(body: bytes, mean: Latents, std: Latents, scale: float) -> Non
             raise WrongAnswer(f"{name} is off by {far:.3f} of the distance between two pictures")
 
 
-def pixels_near(pictures: Pixels) -> Check:
+def pixels_near(pictures: ImageArray) -> Check:
     """A PNG that shows the pictures in a grid, equal but for rounding."""
     return lambda body: _compare(_opened(body), grid(list(pictures)), worst=EXACT_TOLERANCE)
 
 
-def pixels_similar(pictures: Pixels) -> Check:
+def pixels_similar(pictures: ImageArray) -> Check:
     """A PNG that shows the pictures in a grid, of latents that may differ a little."""
     return lambda body: _compare(_opened(body), grid(list(pictures)), mean=PICTURE_TOLERANCE)
 
 
-def frames_similar(frames: Pixels) -> Check:
+def frames_similar(frames: ImageArray) -> Check:
     """A GIF of the frames, in 256 colours each."""
 
     def check(body: bytes) -> None:
@@ -267,7 +268,7 @@ def frames_similar(frames: Pixels) -> Check:
     return check
 
 
-def _opened(body: bytes) -> Pixels:
+def _opened(body: bytes) -> ImageArray:
     try:
         with Image.open(io.BytesIO(body), formats=("PNG",)) as image:
             return np.asarray(image.convert("RGB"))
@@ -275,7 +276,7 @@ def _opened(body: bytes) -> Pixels:
         raise WrongAnswer(f"not a PNG: {body[:80]!r}") from error
 
 
-def _compare(found: Pixels, expected: Pixels, *, worst: float = 255.0, mean: float = 255.0) -> None:
+def _compare(found: ImageArray, expected: ImageArray, *, worst: float = 255.0, mean: float = 255.0) -> None:
     if found.shape != expected.shape:
         raise WrongAnswer(f"a picture of {found.shape}, not {expected.shape}")
     difference: NDArray[Any] = np.abs(found.astype(np.int16) - expected)

@@ -7,7 +7,7 @@ import numpy as np
 from bentoml.validators import ContentType
 from PIL import Image
 
-from app.images.letterbox import Pixels
+from app.images.arrays import ImageArray
 from tests.performance.bench.peers import work
 
 JSON = ContentType("application/json")
@@ -41,5 +41,5 @@ class Vae:
         return work.png(self.model.decode(mean))
 
 
-def _fitted(images: list[Image.Image]) -> Pixels:
+def _fitted(images: list[Image.Image]) -> ImageArray:
     return np.stack([work.fitted_image(image) for image in images])

@@ -3,10 +3,11 @@
 import numpy as np
 from PIL import Image, ImageFilter
 
-from app.images.letterbox import BORDER_BLUR, Pixels
+from app.images.arrays import ImageArray
+from app.images.letterbox import BORDER_BLUR
 
 
-def pillow_fit(image: Image.Image, width: int, height: int) -> Pixels:
+def pillow_fit(image: Image.Image, width: int, height: int) -> ImageArray:
     """What `app.images.letterbox.fit` does to an RGB picture: scaled inside width x height, the rest
     filled with the replicated edges, blurred; (height, width, 3) uint8."""
     scale = min(width / image.width, height / image.height)

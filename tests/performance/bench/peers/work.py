@@ -17,8 +17,9 @@ import orjson
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.images.arrays import ImageArray
 from app.images.encode import grid
-from app.images.letterbox import Pixels, fit
+from app.images.letterbox import fit
 from tests.performance.bench.peers.pictures import pillow_fit
 
 Floats = NDArray[np.float32]
@@ -55,29 +56,29 @@ class Model:
         for rows in (BATCH, 1):
             self.decode(self.encode(np.zeros((rows, HEIGHT, WIDTH, 3), np.uint8))[0])
 
-    def encode(self, pictures: Pixels) -> tuple[Floats, Floats]:
+    def encode(self, pictures: ImageArray) -> tuple[Floats, Floats]:
         """Mean and standard deviation (N, L) float32 of (N, H, W, 3) uint8."""
         mean, log_variance = self._encoder.run(["mean", "log_variance"], {"pictures": pictures})
         return mean, np.exp(0.5 * log_variance)
 
-    def decode(self, latents: Floats) -> Pixels:
+    def decode(self, latents: Floats) -> ImageArray:
         """(N, H, W, 3) uint8 of (N, L) float32."""
-        pictures: Pixels = self._decoder.run(["pictures"], {"latents": latents})[0]
+        pictures: ImageArray = self._decoder.run(["pictures"], {"latents": latents})[0]
         return pictures
 
 
-def fitted(files: Sequence[bytes]) -> Pixels:
+def fitted(files: Sequence[bytes]) -> ImageArray:
     """Picture files -> (N, H, W, 3) uint8."""
     return np.stack([fitted_image(Image.open(io.BytesIO(file))) for file in files])
 
 
-def fitted_image(image: Image.Image) -> Pixels:
+def fitted_image(image: Image.Image) -> ImageArray:
     """An opened picture -> (H, W, 3) uint8."""
     image = image.convert("RGB")
     return fit(image, WIDTH, HEIGHT) if OWN_FIT else pillow_fit(image, WIDTH, HEIGHT)
 
 
-def png(pictures: Pixels) -> bytes:
+def png(pictures: ImageArray) -> bytes:
     """One PNG of all pictures, at Pillow's fastest level that still compresses."""
     file = io.BytesIO()
     Image.fromarray(grid(list(pictures))).save(file, "PNG", compress_level=1)
