@@ -1,10 +1,10 @@
 """Exceptions: what can go wrong, as one tree that knows nothing of HTTP.
 
 ServiceError                  the message may be shown to a client as it stands
- ├─ PictureError
- │   ├─ UnreadablePicture
- │   ├─ UnsupportedPicture
- │   └─ PictureTooLarge
+ ├─ ImageError
+ │   ├─ UnreadableImage
+ │   ├─ UnsupportedImage
+ │   └─ ImageTooLarge
  ├─ MalformedBody
  ├─ UnsupportedBody
  ├─ BodyTooLarge
@@ -30,19 +30,19 @@ class ServiceError(Exception):
     """An error whose message may be shown to a client as it stands."""
 
 
-class PictureError(ServiceError):
+class ImageError(ServiceError):
     """A picture that cannot be used."""
 
 
-class UnreadablePicture(PictureError):
+class UnreadableImage(ImageError):
     """The bytes are broken, truncated or empty."""
 
 
-class UnsupportedPicture(PictureError):
+class UnsupportedImage(ImageError):
     """The bytes are of no picture format that is accepted."""
 
 
-class PictureTooLarge(PictureError):
+class ImageTooLarge(ImageError):
     """The header of the picture announces more pixels than are allowed."""
 
 

@@ -204,15 +204,15 @@ def compress(options: argparse.Namespace) -> int:
     """Turn a picture into a file of some hundred bytes."""
     from app.codes.compressor import Compressor
     from app.codes.latent_search import search
-    from app.errors import PictureError
-    from app.images.decode import read_picture
+    from app.errors import ImageError
+    from app.images.decode import read_image
     from model_training.backends.load import open_backend
 
     backend, compressor = open_backend(options.model), Compressor.load(options.model / COMPRESSOR)
     try:
         content = options.picture.read_bytes()
-        pixels = np.stack([read_picture(content, backend.width, backend.height, MAX_PIXELS)])
-    except (OSError, PictureError) as error:
+        pixels = np.stack([read_image(content, backend.width, backend.height, MAX_PIXELS)])
+    except (OSError, ImageError) as error:
         raise ValueError(f"{options.picture}: {error}") from error
     mean, _ = backend.encode(pixels)
     compressed = compressor.compress(search(backend, compressor.statistics, pixels, mean)[0])

@@ -53,7 +53,7 @@ def write_tiny_model(folder: Path, *, seed: int = 0, version: int = 1, prior: bo
     return folder
 
 
-def random_pictures(count: int, seed: int = 0) -> ImageArray:
+def random_images(count: int, seed: int = 0) -> ImageArray:
     """(count, 16, 24, 3) uint8 pictures of noise."""
     return np.random.RandomState(seed).randint(0, 256, (count, HEIGHT, WIDTH, 3), dtype=np.uint8)
 

@@ -15,9 +15,9 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from app.errors import PictureError, PictureTooLarge, UnreadablePicture, UnsupportedPicture
+from app.errors import ImageError, ImageTooLarge, UnreadableImage, UnsupportedImage
 from app.images.arrays import ImageArray
-from app.images.decompression_bombs import picture_file, screen
+from app.images.decompression_bombs import image_file, screen
 from app.images.letterbox import LONGEST_BY_MATRIX, fit, scale_inside
 
 PLUGINS = (
@@ -36,7 +36,7 @@ FORMATS = tuple(plugin.format for plugin in PLUGINS)
 
 SCALED_FORMATS = ("JPEG", "MPO")
 """What can be decoded at a smaller scale; a camera's MPO is a JPEG with more pictures behind it."""
-WHOLE_SHARE = 2
+PIXEL_DIVISOR = 2
 """A picture of any other format may have this many times fewer pixels: at up to 15 bytes a pixel, which WebP
 needs while it is decoded, none takes more memory than the largest JPEG, at up to 8."""
 MAX_SIDE = 65_535
@@ -54,53 +54,53 @@ TRANSPOSITIONS = {
 }
 """EXIF orientation -> the operation that turns the picture upright (CIPA DC-008, table 6)."""
 
-Image.MAX_IMAGE_PIXELS = None  # read_picture has its own limit and refuses before decoding
+Image.MAX_IMAGE_PIXELS = None  # read_image has its own limit and refuses before decoding
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the threads that decode are counted by the one who calls
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # odd but readable metadata
 
 
-def read_picture(data: bytes, width: int, height: int, max_pixels: int) -> ImageArray:
+def read_image(data: bytes, width: int, height: int, max_pixels: int) -> ImageArray:
     """Decode one picture and fit it to the model's size.
 
     Args:
         data: a file in one of FORMATS; of an animation the first frame is taken.
         width, height: the model's picture size in pixels.
         max_pixels: the most pixels the header of a JPEG may announce; of any other format, that divided by
-            WHOLE_SHARE. Checked before anything is decoded.
+            PIXEL_DIVISOR. Checked before anything is decoded.
 
     Returns:
         (height, width, 3) uint8, RGB.
 
     Raises:
-        UnsupportedPicture, UnreadablePicture, PictureTooLarge.
+        UnsupportedImage, UnreadableImage, ImageTooLarge.
     """
     if not data:
-        raise UnreadablePicture("the picture is empty")
-    screen(data, max_pixels // WHOLE_SHARE)
+        raise UnreadableImage("the picture is empty")
+    screen(data, max_pixels // PIXEL_DIVISOR)
     try:
-        image = Image.open(picture_file(data), formats=FORMATS)
-    except PictureError:
+        image = Image.open(image_file(data), formats=FORMATS)
+    except ImageError:
         raise
     except UnidentifiedImageError as error:
-        raise UnsupportedPicture(f"not a picture of a supported format ({', '.join(FORMATS)})") from error
+        raise UnsupportedImage(f"not a picture of a supported format ({', '.join(FORMATS)})") from error
     except Exception as error:  # Pillow's readers raise almost anything on broken input
-        raise UnreadablePicture("the picture's header is damaged") from error
+        raise UnreadableImage("the picture's header is damaged") from error
     if max(image.size) > MAX_SIDE:
-        raise PictureTooLarge(
+        raise ImageTooLarge(
             f"the picture has {image.width} x {image.height} pixels; no side may be longer than {MAX_SIDE}"
         )
-    limit = max_pixels if image.format in SCALED_FORMATS else max_pixels // WHOLE_SHARE
+    limit = max_pixels if image.format in SCALED_FORMATS else max_pixels // PIXEL_DIVISOR
     if image.width * image.height > limit:
-        raise PictureTooLarge(
+        raise ImageTooLarge(
             f"the picture has {image.width} x {image.height} pixels;"
             f" at most {limit} pixels are allowed in a {image.format}"
         )
     try:
         return _decode_and_fit(image, width, height)
-    except PictureError:
+    except ImageError:
         raise
     except Exception as error:
-        raise UnreadablePicture("the picture is damaged or incomplete") from error
+        raise UnreadableImage("the picture is damaged or incomplete") from error
 
 
 def _decode_and_fit(image: Image.Image, width: int, height: int) -> ImageArray:

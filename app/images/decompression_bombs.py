@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from app.errors import PictureTooLarge, UnreadablePicture, UnsupportedPicture
+from app.errors import ImageTooLarge, UnreadableImage, UnsupportedImage
 
 MAX_READS = 200_000
 """Most reads of one file. Pillow's parsers are loops in Python that read a piece at a time: a file of
@@ -40,7 +40,7 @@ STRIP_FIELDS = frozenset((273, 279, 324, 325))
 TILE_WIDTH, TILE_LENGTH = 322, 323
 
 
-def picture_file(data: bytes) -> io.BytesIO:
+def image_file(data: bytes) -> io.BytesIO:
     """A picture as a file for Pillow, which can be read from only MAX_READS times.
 
     Fewer bytes than that are not watched: they cannot be cut into more pieces.
@@ -57,11 +57,11 @@ class _CountedFile(io.BytesIO):
         """Read as BytesIO does.
 
         Raises:
-            UnreadablePicture: it has been read from too often.
+            UnreadableImage: it has been read from too often.
         """
         self._reads_left -= 1
         if self._reads_left < 0:
-            raise UnreadablePicture("the picture is cut into too many pieces")
+            raise UnreadableImage("the picture is cut into too many pieces")
         return super().read(size)
 
 
@@ -69,14 +69,14 @@ def screen(data: bytes, max_pixels: int) -> None:
     """Refuse a file that is built so that its decoding costs out of all proportion.
 
     Raises:
-        UnreadablePicture, UnsupportedPicture, PictureTooLarge.
+        UnreadableImage, UnsupportedImage, ImageTooLarge.
     """
     if data.startswith(JPEG_SIGNATURE):
         # Of most files this is all. Some have something behind the picture: motion photos have a film there.
         if _occurrences(data, START_OF_SCAN) > MAX_SCANS:
             _screen_scans(data)
     elif data.startswith(BIG_TIFF_SIGNATURES):
-        raise UnsupportedPicture("BigTIFF is not supported; save the picture as plain TIFF")
+        raise UnsupportedImage("BigTIFF is not supported; save the picture as plain TIFF")
     elif data[:4] in TIFF_BYTE_ORDERS:
         _screen_tiff(data, max_pixels)
 
@@ -103,10 +103,10 @@ def _screen_scans(data: bytes) -> None:
         at = found.end()
         scans += found[1] == b"\xda"
         if scans > MAX_SCANS:
-            raise UnreadablePicture(f"the JPEG has more than {MAX_SCANS} scans")
+            raise UnreadableImage(f"the JPEG has more than {MAX_SCANS} scans")
         if found[1] not in (b"\x01", b"\xd8"):  # these two stand alone; a length follows any other
             at += int.from_bytes(data[at : at + 2], "big")
-    raise UnreadablePicture(f"the JPEG has more than {MAX_MARKERS} segments")
+    raise UnreadableImage(f"the JPEG has more than {MAX_MARKERS} segments")
 
 
 def _next_marker(data: bytes, at: int) -> re.Match[bytes] | None:
@@ -125,11 +125,11 @@ def _screen_tiff(data: bytes, max_pixels: int) -> None:
     tile = {TILE_WIDTH: 1, TILE_LENGTH: 1}
     for tag, kind, count, value in _directory(data):
         if count > MAX_VALUES and (tag in STRIP_FIELDS or kind not in (BYTES, TEXT, UNDEFINED)):
-            raise UnreadablePicture("the TIFF has a directory field of too many values")
+            raise UnreadableImage("the TIFF has a directory field of too many values")
         if tag in tile:
             tile[tag] = max(tile[tag], value)
     if tile[TILE_WIDTH] * tile[TILE_LENGTH] > max_pixels:
-        raise PictureTooLarge(f"the TIFF has tiles of more than {max_pixels} pixels")
+        raise ImageTooLarge(f"the TIFF has tiles of more than {max_pixels} pixels")
 
 
 def _directory(data: bytes) -> Iterator[tuple[int, int, int, int]]:

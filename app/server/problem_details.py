@@ -1,55 +1,56 @@
 """Errors as clients see them: application/problem+json (RFC 9457)."""
 
-import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import orjson
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.errors import (
     BodyTooLarge,
+    ImageTooLarge,
     InferenceFailed,
     InvalidField,
     MalformedBody,
     NotAcceptable,
     NotReady,
-    PictureTooLarge,
     QueueFull,
     QueueTimeout,
     ServiceError,
     TooManyItems,
     Unauthorized,
-    UnreadablePicture,
+    UnreadableImage,
     UnsupportedBody,
-    UnsupportedPicture,
+    UnsupportedImage,
     WrongModel,
 )
 from app.server.asgi import Scope
 
 MEDIA_TYPE = "application/problem+json"
 
-STATUS: dict[type[ServiceError], tuple[int, str]] = {
-    UnreadablePicture: (400, "Unreadable picture"),
-    MalformedBody: (400, "Malformed body"),
-    Unauthorized: (401, "Unauthorized"),
-    NotAcceptable: (406, "Not acceptable"),
-    WrongModel: (409, "Latents of another model"),
-    BodyTooLarge: (413, "Body too large"),
-    PictureTooLarge: (413, "Picture too large"),
-    TooManyItems: (413, "Too many items"),
-    UnsupportedPicture: (415, "Unsupported picture format"),
-    UnsupportedBody: (415, "Unsupported body type"),
-    InvalidField: (422, "Invalid input"),
-    QueueFull: (429, "Queue full"),
-    InferenceFailed: (500, "Inference failed"),
-    NotReady: (503, "Not ready"),
-    QueueTimeout: (504, "Waited too long"),
+STATUS: dict[type[ServiceError], tuple[int, str, str]] = {
+    UnreadableImage: (400, "unreadable-picture", "Unreadable picture"),
+    MalformedBody: (400, "malformed-body", "Malformed body"),
+    Unauthorized: (401, "unauthorized", "Unauthorized"),
+    NotAcceptable: (406, "not-acceptable", "Not acceptable"),
+    WrongModel: (409, "wrong-model", "Latents of another model"),
+    BodyTooLarge: (413, "body-too-large", "Body too large"),
+    ImageTooLarge: (413, "picture-too-large", "Picture too large"),
+    TooManyItems: (413, "too-many-items", "Too many items"),
+    UnsupportedImage: (415, "unsupported-picture", "Unsupported picture format"),
+    UnsupportedBody: (415, "unsupported-body", "Unsupported body type"),
+    InvalidField: (422, "invalid-field", "Invalid input"),
+    QueueFull: (429, "queue-full", "Queue full"),
+    InferenceFailed: (500, "inference-failed", "Inference failed"),
+    NotReady: (503, "not-ready", "Not ready"),
+    QueueTimeout: (504, "queue-timeout", "Waited too long"),
 }
-"""Exception -> (HTTP status, title of the problem)."""
+"""Exception -> (HTTP status, last part of the problem's type, its title). Clients tell problems apart by the
+type, so it stays whatever the exception is called."""
 
 NOT_READY_RETRY = 5
 """Seconds after which a client may ask again: another replica, or this one restarted."""
@@ -80,20 +81,16 @@ def problem(
 
 def from_service_error(scope: Scope, error: ServiceError) -> Response:
     """The response to one of our own errors, by STATUS."""
-    status, title = STATUS[type(error)]
+    status, kind, title = STATUS[type(error)]
     return problem(
         scope,
         status,
         str(error),
         title=title,
-        kind=f"urn:car-vae:problem:{_kebab(type(error).__name__)}",
+        kind=f"urn:car-vae:problem:{kind}",
         errors=error.problems if isinstance(error, InvalidField) else (),
         headers=_headers(error),
     )
-
-
-def _kebab(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
 
 
 def _headers(error: ServiceError) -> dict[str, str] | None:
@@ -119,6 +116,16 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
         404: "there is nothing at this path; /docs lists what there is",
         405: f"{request.method} is not allowed here",
     }
+    headers = {"Allow": ", ".join(_allowed(request))} if error.status_code == 405 else error.headers
     return problem(
-        request.scope, error.status_code, details.get(error.status_code, error.detail), headers=error.headers
+        request.scope, error.status_code, details.get(error.status_code, error.detail), headers=headers
     )
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of all routes of a path; the router names those of the first."""
+    contexts = iter_route_contexts(request.app.routes)
+    methods = (
+        context.methods or () for context in contexts if context.path_regex.match(request.scope["path"])
+    )
+    return sorted(set().union(*methods))

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from app.errors import PictureError
+from app.errors import ImageError
 from app.images.arrays import ImageArray
-from app.images.decode import read_picture
+from app.images.decode import read_image
 from model_training.data.split import Pictures, split
 from model_training.data.synthetic import draw_cars
 
@@ -71,8 +71,8 @@ def load_split(
 def _read_all(folder: Path, files: list[Path], width: int, height: int) -> Pictures:
     def read(file: Path) -> ImageArray | None:
         try:
-            return read_picture(file.read_bytes(), width, height, MAX_PIXELS)
-        except (PictureError, OSError) as error:
+            return read_image(file.read_bytes(), width, height, MAX_PIXELS)
+        except (ImageError, OSError) as error:
             log.warning("skipped %s: %s", file, error)
             return None
 

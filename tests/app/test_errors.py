@@ -1,8 +1,10 @@
 """Every error a client can meet has its row in the table."""
 
+import re
+
 import pytest
 
-from app.errors import InvalidField, PictureError, QueueFull, ServiceError
+from app.errors import ImageError, InvalidField, QueueFull, ServiceError
 from app.server.problem_details import STATUS
 
 
@@ -11,15 +13,16 @@ def leaves(kind: type[ServiceError]) -> set[type[ServiceError]]:
     return set().union(*map(leaves, children)) if children else {kind}
 
 
-def test_table_holds_exactly_the_errors_that_are_raised() -> None:
+def test_the_table_of_problems_holds_exactly_the_errors_that_are_raised() -> None:
     assert set(STATUS) == leaves(ServiceError)
-    assert PictureError not in STATUS
+    assert ImageError not in STATUS
 
 
 @pytest.mark.parametrize("kind", STATUS)
-def test_status_is_an_error_and_title_is_a_phrase(kind: type[ServiceError]) -> None:
-    status, title = STATUS[kind]
+def test_each_row_has_an_error_status_a_plain_type_and_a_phrase(kind: type[ServiceError]) -> None:
+    status, name, title = STATUS[kind]
     assert 400 <= status <= 504
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", name)
     assert title[0].isupper()
     assert not title.endswith(".")
 

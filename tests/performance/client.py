@@ -4,7 +4,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from tests.pictures import file_of, photograph
+from tests.images import file_of, photograph
 
 
 @dataclass(frozen=True)

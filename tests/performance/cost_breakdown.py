@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from app.api.bodies import parse_pictures
 from app.api.validation import read_latents
 from app.images.arrays import ImageArray
-from app.images.decode import read_picture
+from app.images.decode import read_image
 from app.images.encode import encode_gif, grid
 from app.images.png import encode_png
 from app.inference.session import Session, SessionSpec, decoder_graph, encoder_graph, open_sessions
@@ -144,7 +144,7 @@ def host_steps(folder: Path) -> list[Step]:
     small, large = jpegs(16, 256, 256, seed=1), jpegs(1, 1920, 1080, seed=2)
 
     def read(file: bytes) -> ImageArray:
-        return read_picture(file, size.width, size.height, MAX_PIXELS)
+        return read_image(file, size.width, size.height, MAX_PIXELS)
 
     fitted = np.stack([read(file) for file in small])
     sheet = grid([fitted[index % len(fitted)] for index in range(64)])

@@ -12,9 +12,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.images import announced_png
 from tests.performance.client import Connection, form, picture, request
 from tests.performance.service import Running, Usage, running
-from tests.pictures import announced_png
 
 CLIENTS = 4
 ROUND = 30.0

@@ -27,7 +27,7 @@ from tests.performance.bench.inputs import (
     pixels_near,
     pixels_similar,
 )
-from tests.tiny_model import LATENT_DIM, random_pictures, write_tiny_model
+from tests.tiny_model import LATENT_DIM, random_images, write_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_latents_of_another_picture_are_noticed(reference: Reference) -> None:
 
 
 def test_other_pictures_are_noticed() -> None:
-    pictures = random_pictures(4)
+    pictures = random_images(4)
     right, turned = (encode_png(grid(list(found))) for found in (pictures, pictures[::-1]))
     for check in (pixels_near(pictures), pixels_similar(pictures)):
         check(right)

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.images.arrays import ImageArray
-from app.images.decode import read_picture
+from app.images.decode import read_image
 from app.inference.batcher import Batcher
 from app.inference.vae import Vae
 from app.model.latents import standard_draws
 from app.model.prior import Prior
 from tests.app.conftest import Serve, state_behind
-from tests.pictures import announced_png, file_of, opened, photograph, pixels_of
+from tests.images import announced_png, file_of, opened, photograph, pixels_of
 from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH
 
 JPEG = file_of(photograph(), "JPEG", quality=90)
@@ -72,7 +72,7 @@ async def test_encode(client: httpx.AsyncClient) -> None:
     assert list(content) == ["model", "latents", "std"]
     assert content["model"] == "tiny-vae/1"
     vae = state_behind(client).vae
-    posterior = await vae.encode(read_picture(JPEG, WIDTH, HEIGHT, 10**6)[np.newaxis])
+    posterior = await vae.encode(read_image(JPEG, WIDTH, HEIGHT, 10**6)[np.newaxis])
     assert np.array_equal(floats(content["latents"]), posterior.mean)
     assert np.array_equal(floats(content["std"]), posterior.std)
 
@@ -231,7 +231,7 @@ async def test_reconstruct_as_json(client: httpx.AsyncClient) -> None:
     content = answer.json()
     assert set(content) == {"model", "images", "latents", "std", "psnr", "ssim"}
     assert {len(values) for name, values in content.items() if name != "model"} == {2}
-    fitted = np.stack([read_picture(file, WIDTH, HEIGHT, 10**6) for file in (JPEG, PNG)]).astype(float)
+    fitted = np.stack([read_image(file, WIDTH, HEIGHT, 10**6) for file in (JPEG, PNG)]).astype(float)
     again = np.stack([from_data_url(url) for url in content["images"]]).astype(float)
     errors = ((fitted - again) ** 2).mean(axis=(1, 2, 3))
     np.testing.assert_allclose(content["psnr"], 10 * np.log10(255**2 / errors), rtol=1e-4)
@@ -705,9 +705,9 @@ async def test_pictures_waiting_for_threads_are_bounded(
     def held(data: bytes, width: int, height: int, max_pixels: int) -> ImageArray:
         entered.set()
         assert release.wait(timeout=30)
-        return read_picture(data, width, height, max_pixels)
+        return read_image(data, width, height, max_pixels)
 
-    monkeypatch.setattr("app.api.inference_request.read_picture", held)
+    monkeypatch.setattr("app.api.inference_request.read_image", held)
     async with serve(max_items=64, queue_rows=64) as client:
         busy = asyncio.ensure_future(client.post("/encode", files=form(*[JPEG] * 64)))
         await asyncio.to_thread(entered.wait, 30)

@@ -11,7 +11,7 @@ from app.api.endpoints import ROUTES
 from app.api.openapi import document
 from app.api.schemas import Options
 from tests.app.conftest import Serve
-from tests.pictures import file_of, photograph
+from tests.images import file_of, photograph
 
 
 def operations(of: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter, features
 
-from app.errors import PictureTooLarge, UnreadablePicture, UnsupportedPicture
+from app.errors import ImageTooLarge, UnreadableImage, UnsupportedImage
 from app.images.arrays import ImageArray
-from app.images.decode import FORMATS, TRANSPOSITIONS, read_picture
+from app.images.decode import FORMATS, TRANSPOSITIONS, read_image
 from app.images.encode import encode_gif, encode_jpeg, encode_webp, enlarge, grid, scaled_size
 from app.images.letterbox import BORDER_BLUR, fit, resample
-from tests.pictures import announced_png, file_of, opened, photograph, pixels_of
+from tests.images import announced_png, file_of, opened, photograph, pixels_of
 
 WIDTH, HEIGHT = 96, 64
 MAX_PIXELS = 1_000_000
@@ -22,7 +22,7 @@ ORIENTATION = 0x0112
 
 
 def read(content: bytes) -> ImageArray:
-    return read_picture(content, WIDTH, HEIGHT, MAX_PIXELS)
+    return read_image(content, WIDTH, HEIGHT, MAX_PIXELS)
 
 
 def difference(one: ImageArray, other: ImageArray) -> float:
@@ -121,18 +121,18 @@ def test_border_continues_the_edges() -> None:
 
 
 def test_empty() -> None:
-    with pytest.raises(UnreadablePicture, match="empty"):
+    with pytest.raises(UnreadableImage, match="empty"):
         read(b"")
 
 
 @pytest.mark.parametrize("content", [b"\0", b"GIF", b"no picture at all", b"%PDF-1.7 ...", b"<svg/>"])
 def test_not_a_picture(content: bytes) -> None:
-    with pytest.raises(UnsupportedPicture, match="JPEG"):
+    with pytest.raises(UnsupportedImage, match="JPEG"):
         read(content)
 
 
 def test_formats_beyond_the_list_stay_closed() -> None:
-    with pytest.raises(UnsupportedPicture):
+    with pytest.raises(UnsupportedImage):
         read(file_of(photograph(), "PPM"))
 
 
@@ -141,7 +141,7 @@ def test_formats_beyond_the_list_stay_closed() -> None:
 def test_truncated(kind: str, kept: float) -> None:
     noise = Image.fromarray(np.random.RandomState(0).randint(0, 256, (60, 90, 3), dtype=np.uint8))
     content = file_of(noise, kind)
-    with pytest.raises((UnreadablePicture, UnsupportedPicture)):
+    with pytest.raises((UnreadableImage, UnsupportedImage)):
         read(content[: int(len(content) * kept)])
 
 
@@ -152,13 +152,13 @@ def test_damaged_bytes_never_raise_anything_else(seed: int) -> None:
     content = bytearray(file_of(photograph(), kind))
     for place in random.randint(0, len(content), 12):
         content[place] = random.randint(256)
-    with suppress(UnreadablePicture, UnsupportedPicture, PictureTooLarge):
+    with suppress(UnreadableImage, UnsupportedImage, ImageTooLarge):
         assert read(bytes(content)).shape == (HEIGHT, WIDTH, 3)
 
 
 def test_announced_pixels_are_refused_before_decoding() -> None:
     with pytest.raises(
-        PictureTooLarge, match="50000 x 50000 pixels; at most 500000 pixels are allowed in a PNG"
+        ImageTooLarge, match="50000 x 50000 pixels; at most 500000 pixels are allowed in a PNG"
     ):
         read(announced_png(50_000, 50_000))
 
@@ -166,14 +166,14 @@ def test_announced_pixels_are_refused_before_decoding() -> None:
 def test_limit_is_on_pixels_and_inclusive() -> None:
     for kind, limit in (("JPEG", 5400), ("PNG", 10_800), ("TIFF", 10_800)):
         content = file_of(photograph(90, 60), kind)
-        assert read_picture(content, WIDTH, HEIGHT, limit).shape == (HEIGHT, WIDTH, 3)
-        with pytest.raises(PictureTooLarge):
-            read_picture(content, WIDTH, HEIGHT, limit - 1)
+        assert read_image(content, WIDTH, HEIGHT, limit).shape == (HEIGHT, WIDTH, 3)
+        with pytest.raises(ImageTooLarge):
+            read_image(content, WIDTH, HEIGHT, limit - 1)
 
 
 def test_messages_tell_nothing_of_the_machine() -> None:
     for content in (b"x", announced_png(9, 9), announced_png(50_000, 50_000)):
-        with pytest.raises((UnreadablePicture, UnsupportedPicture, PictureTooLarge)) as caught:
+        with pytest.raises((UnreadableImage, UnsupportedImage, ImageTooLarge)) as caught:
             read(content)
         assert not any(word in str(caught.value) for word in ("/", "PIL", "0x", "bytes"))
 
@@ -279,7 +279,7 @@ def noise(shape: tuple[int, int, int]) -> ImageArray:
     shape=PIXELS, width=st.integers(1, 60), height=st.integers(1, 60), kind=st.sampled_from(("PNG", "BMP"))
 )
 def test_any_picture_fits(shape: tuple[int, int, int], width: int, height: int, kind: str) -> None:
-    picture = read_picture(file_of(Image.fromarray(noise(shape)), kind), width, height, MAX_PIXELS)
+    picture = read_image(file_of(Image.fromarray(noise(shape)), kind), width, height, MAX_PIXELS)
     assert picture.shape == (height, width, 3)
     if shape[:2] == (height, width):
         assert np.array_equal(picture, noise(shape))

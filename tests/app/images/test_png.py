@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from app.images.arrays import ImageArray
 from app.images.png import encode_png
-from tests.pictures import opened, pixels_of
+from tests.images import opened, pixels_of
 
 
 def noise(height: int, width: int, seed: int) -> ImageArray:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from app.images.arrays import ImageArray
 from app.images.quality import EXPONENTS, IDENTICAL_PSNR, ms_ssim, ms_ssim_scales, psnr, ssim
-from tests.tiny_model import random_pictures
+from tests.tiny_model import random_images
 
 
 def slow_ssim(original: ImageArray, picture: ImageArray) -> float:
@@ -59,7 +59,7 @@ def test_psnr_of_a_known_difference() -> None:
 
 
 def test_psnr_of_identical_pictures_is_finite_and_above_all_others() -> None:
-    originals = random_pictures(1)
+    originals = random_images(1)
     pictures = originals.copy()
     pictures[0, 0, 0, 0] ^= 1
     assert psnr(originals, originals).tolist() == [IDENTICAL_PSNR]
@@ -67,26 +67,26 @@ def test_psnr_of_identical_pictures_is_finite_and_above_all_others() -> None:
 
 
 def test_ssim_agrees_with_the_formulas() -> None:
-    originals = random_pictures(3)
+    originals = random_images(3)
     pictures = blurred(originals)
-    pictures[2] = random_pictures(1, seed=9)[0]
+    pictures[2] = random_images(1, seed=9)[0]
     expected = [slow_ssim(original, picture) for original, picture in zip(originals, pictures, strict=True)]
     np.testing.assert_allclose(ssim(originals, pictures), expected, atol=1e-4)
 
 
 def test_ssim_of_identical_pictures_is_1() -> None:
     flat = np.full((1, 16, 24, 3), 255, dtype=np.uint8)
-    originals = np.concatenate((random_pictures(2), flat, 0 * flat))
+    originals = np.concatenate((random_images(2), flat, 0 * flat))
     np.testing.assert_allclose(ssim(originals, originals), 1, atol=1e-6)
 
 
 def test_ssim_of_a_negative_is_negative() -> None:
-    pictures = random_pictures(1)
+    pictures = random_images(1)
     assert ssim(pictures, 255 - pictures)[0] < -0.5
 
 
 def test_ms_ssim_agrees_with_the_formulas() -> None:
-    originals = random_pictures(2).repeat(2, axis=1).repeat(2, axis=2)
+    originals = random_images(2).repeat(2, axis=1).repeat(2, axis=2)
     pictures = blurred(originals)
     expected = [slow_ms_ssim(*pair) for pair in zip(originals, pictures, strict=True)]
     np.testing.assert_allclose(ms_ssim(originals, pictures), expected, atol=1e-4)
@@ -95,7 +95,7 @@ def test_ms_ssim_agrees_with_the_formulas() -> None:
 
 def test_ms_ssim_has_as_many_scales_as_fit() -> None:
     assert [ms_ssim_scales(*size) for size in ((16, 24), (64, 96), (96, 64), (176, 500))] == [1, 3, 3, 5]
-    originals = random_pictures(1)
+    originals = random_images(1)
     assert ms_ssim(originals, blurred(originals))[0] == pytest.approx(ssim(originals, blurred(originals))[0])
     assert ms_ssim(originals, 255 - originals).tolist() == [0]
 
@@ -104,6 +104,6 @@ def test_ms_ssim_has_as_many_scales_as_fit() -> None:
 def test_each_picture_is_measured_by_itself(
     measure: Callable[[ImageArray, ImageArray], NDArray[np.float64]],
 ) -> None:
-    originals, pictures = random_pictures(4), blurred(random_pictures(4))
+    originals, pictures = random_images(4), blurred(random_images(4))
     alone = [measure(originals[[row]], pictures[[row]])[0] for row in range(4)]
     np.testing.assert_allclose(measure(originals, pictures), alone, rtol=1e-5)

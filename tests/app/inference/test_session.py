@@ -24,7 +24,7 @@ from app.inference.session import (
     open_sessions,
 )
 from app.model.manifest import Int8Files, Int8Loss, Manifest, read_manifest
-from tests.tiny_model import random_pictures, write_tiny_model
+from tests.tiny_model import random_images, write_tiny_model
 
 ON_CPU = SessionSpec("cpu", max_batch_rows=4)
 
@@ -71,7 +71,7 @@ def identity_spec(dim: int = 2) -> GraphSpec:
 def test_runs_any_number_of_rows(models: dict[GraphSpec, bytes]) -> None:
     encoder, decoder = open_sessions(models, ON_CPU)
     for count in (1, 2, 3, 4):
-        mean, log_variance = encoder.run(random_pictures(count))
+        mean, log_variance = encoder.run(random_images(count))
         assert mean.shape == log_variance.shape == (count, 8)
         (pictures,) = decoder.run(mean)
         assert pictures.shape == (count, 16, 24, 3)
@@ -81,7 +81,7 @@ def test_runs_any_number_of_rows(models: dict[GraphSpec, bytes]) -> None:
 def test_outputs_come_in_the_order_of_the_spec(models: dict[GraphSpec, bytes]) -> None:
     encoder, _ = open_sessions(models, ON_CPU)
     inner = ort.InferenceSession(next(iter(models.values())), providers=[CPU])
-    pictures = random_pictures(2)
+    pictures = random_images(2)
     mean, log_variance = inner.run(["mean", "log_variance"], {"pictures": pictures})
     np.testing.assert_allclose(encoder.run(pictures)[0], mean, rtol=1e-5)
     np.testing.assert_allclose(encoder.run(pictures)[1], log_variance, rtol=1e-5)
@@ -89,8 +89,8 @@ def test_outputs_come_in_the_order_of_the_spec(models: dict[GraphSpec, bytes]) -
 
 def test_results_of_one_run_outlive_the_next(models: dict[GraphSpec, bytes]) -> None:
     encoder, _ = open_sessions(models, ON_CPU)
-    (mean, _), kept = encoder.run(random_pictures(2)), encoder.run(random_pictures(2))[0].copy()
-    encoder.run(random_pictures(2, seed=1))
+    (mean, _), kept = encoder.run(random_images(2)), encoder.run(random_images(2))[0].copy()
+    encoder.run(random_images(2, seed=1))
     np.testing.assert_array_equal(mean, kept)
 
 

@@ -13,8 +13,8 @@ from app.inference.session import SessionSpec
 from app.inference.vae import Vae, load_vae
 from app.model.interpolation import even_lambdas
 from app.model.latents import standard_draws
-from app.timings import Stages
-from tests.tiny_model import random_pictures, write_tiny_model
+from app.timings import Timings
+from tests.tiny_model import random_images, write_tiny_model
 
 
 class Observer:
@@ -64,7 +64,7 @@ async def test_tells_what_it_is(vae: Vae) -> None:
 
 
 async def test_encode_gives_mean_and_standard_deviation(vae: Vae, folder: Path) -> None:
-    pictures = random_pictures(3)
+    pictures = random_images(3)
     posterior = await vae.encode(pictures)
     session = ort.InferenceSession(folder / "encoder.onnx", providers=["CPUExecutionProvider"])
     mean, log_variance = session.run(["mean", "log_variance"], {"pictures": pictures})
@@ -88,7 +88,7 @@ async def test_latents_out_of_all_proportion_still_give_a_picture(vae: Vae, valu
 
 
 async def test_a_result_does_not_depend_on_its_company(vae: Vae, observer: Observer) -> None:
-    pictures, latents = random_pictures(9), standard_draws(9, 8, 2)
+    pictures, latents = random_images(9), standard_draws(9, 8, 2)
     whole = await asyncio.gather(vae.encode(pictures), vae.decode(latents))
     single = [
         await asyncio.gather(vae.encode(pictures[[row]]), vae.decode(latents[[row]])) for row in range(9)
@@ -103,7 +103,7 @@ async def test_a_result_does_not_depend_on_its_company(vae: Vae, observer: Obser
 
 
 async def test_reconstruct_decodes_the_means(vae: Vae) -> None:
-    pictures = random_pictures(2)
+    pictures = random_images(2)
     reconstruction = await vae.reconstruct(pictures)
     posterior = await vae.encode(pictures)
     np.testing.assert_array_equal(reconstruction.posterior.mean, posterior.mean)
@@ -114,7 +114,7 @@ async def test_reconstruct_decodes_the_means(vae: Vae) -> None:
 
 @pytest.mark.parametrize("count", [2, 9])
 async def test_reconstruct_measures_when_asked(vae: Vae, count: int) -> None:
-    pictures = random_pictures(count)
+    pictures = random_images(count)
     reconstruction = await vae.reconstruct(pictures, measure=True)
     assert reconstruction.quality is not None
     np.testing.assert_array_equal(reconstruction.quality.psnr, psnr(pictures, reconstruction.pictures))
@@ -156,9 +156,9 @@ async def test_interpolation_begins_and_ends_with_the_decoded_ends(vae: Vae, met
 
 
 async def test_stages_are_recorded_for_both_halves(vae: Vae) -> None:
-    encoding, both = Stages(), Stages()
-    await vae.encode(random_pictures(1), encoding)
-    await vae.reconstruct(random_pictures(1), both)
+    encoding, both = Timings(), Timings()
+    await vae.encode(random_images(1), encoding)
+    await vae.reconstruct(random_images(1), both)
     assert set(encoding.seconds) == set(both.seconds) == {"queue", "inference"}
 
 
@@ -187,7 +187,7 @@ async def test_after_drain_nothing_is_accepted(folder: Path) -> None:
     vae = load(folder)
     assert not vae.health().healthy
     vae.start()
-    accepted = asyncio.create_task(vae.encode(random_pictures(20)))
+    accepted = asyncio.create_task(vae.encode(random_images(20)))
     await asyncio.sleep(0)
     await vae.drain()
     assert len((await accepted).mean) == 20

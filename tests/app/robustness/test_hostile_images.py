@@ -18,26 +18,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from app.errors import PictureError, PictureTooLarge, UnreadablePicture, UnsupportedPicture
+from app.errors import ImageError, ImageTooLarge, UnreadableImage, UnsupportedImage
 from app.images import decompression_bombs
-from app.images.decode import FORMATS, read_picture
+from app.images.decode import FORMATS, read_image
 from tests.app.api.test_endpoints import JPEG, check_problem, form, post_picture
 from tests.app.conftest import Serve
-from tests.pictures import announced_png, file_of, photograph
+from tests.images import announced_png, file_of, photograph
 
 WIDTH, HEIGHT = 96, 64
 MAX_PIXELS = 64_000_000
 MIB = 2**20
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-Outcome = type[PictureError] | None
+Outcome = type[ImageError] | None
 
 
 def outcome(data: bytes) -> Outcome:
-    """How reading ends; anything but a picture or a PictureError fails the test."""
+    """How reading ends; anything but a picture or a ImageError fails the test."""
     try:
-        picture = read_picture(data, WIDTH, HEIGHT, MAX_PIXELS)
-    except PictureError as error:
+        picture = read_image(data, WIDTH, HEIGHT, MAX_PIXELS)
+    except ImageError as error:
         return type(error)
     assert picture.shape == (HEIGHT, WIDTH, 3)
     assert picture.dtype == np.uint8
@@ -81,8 +81,8 @@ def small(kind: str) -> bytes:
 def test_truncated_at_every_byte(kind: str) -> None:
     whole = small(kind)
     seen = Counter(outcome(whole[:kept]) for kept in range(len(whole)))
-    assert set(seen) <= {None, UnreadablePicture, UnsupportedPicture}
-    assert seen[UnreadablePicture] + seen[UnsupportedPicture] > len(whole) // 3
+    assert set(seen) <= {None, UnreadableImage, UnsupportedImage}
+    assert seen[UnreadableImage] + seen[UnsupportedImage] > len(whole) // 3
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -121,7 +121,7 @@ def test_noise_behind_a_signature(start: bytes, rest: bytes) -> None:
 def test_formats_that_nobody_needs(kind: str) -> None:
     picture = photograph(64, 64)
     picture = picture.convert({"MSP": "1", "BLP": "P"}.get(kind, "RGB"))
-    assert outcome(file_of(picture, kind)) is UnsupportedPicture
+    assert outcome(file_of(picture, kind)) is UnsupportedImage
 
 
 @pytest.mark.parametrize(
@@ -147,17 +147,17 @@ def test_formats_that_nobody_needs(kind: str) -> None:
     ],
 )
 def test_signatures_of_other_files(signature: bytes) -> None:
-    assert outcome(signature) is UnsupportedPicture
+    assert outcome(signature) is UnsupportedImage
 
 
 def test_other_plugins_are_not_even_imported() -> None:
     """Pillow imports every plugin it has when it is asked for a format that it does not know yet."""
     code = (
-        "import sys\nfrom app.images.decode import read_picture; from app.images.encode import encode_webp"
-        "\nfrom tests.pictures import *"
-        "\nfor kind in ('JPEG', 'WEBP', 'AVIF'): read_picture(file_of(photograph(), kind), 9, 6, 10**6)"
-        "\nencode_webp(read_picture(file_of(photograph()), 9, 6, 10**6))"
-        "\ntry: read_picture(file_of(photograph())[1:], 9, 6, 10**6)\nexcept Exception: pass"
+        "import sys\nfrom app.images.decode import read_image; from app.images.encode import encode_webp"
+        "\nfrom tests.images import *"
+        "\nfor kind in ('JPEG', 'WEBP', 'AVIF'): read_image(file_of(photograph(), kind), 9, 6, 10**6)"
+        "\nencode_webp(read_image(file_of(photograph()), 9, 6, 10**6))"
+        "\ntry: read_image(file_of(photograph())[1:], 9, 6, 10**6)\nexcept Exception: pass"
         "\nprint(sorted(name[4:-11] for name in sys.modules if name.startswith('PIL.') and 'Plugin' in name))"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -172,10 +172,10 @@ def test_other_plugins_are_not_even_imported() -> None:
 def test_polyglots_are_what_they_start_with(kind: str, tail: bytes) -> None:
     whole = small(kind)
     assert np.array_equal(
-        read_picture(whole + tail, WIDTH, HEIGHT, MAX_PIXELS), read_picture(whole, WIDTH, HEIGHT, MAX_PIXELS)
+        read_image(whole + tail, WIDTH, HEIGHT, MAX_PIXELS), read_image(whole, WIDTH, HEIGHT, MAX_PIXELS)
     )
     if not tail.startswith(PNG_SIGNATURE):
-        assert outcome(tail + whole) is UnsupportedPicture
+        assert outcome(tail + whole) is UnsupportedImage
 
 
 # bombs
@@ -229,24 +229,24 @@ def announced_jpeg(width: int, height: int) -> bytes:
 
 
 BOMBS: dict[str, tuple[Callable[[], bytes], Outcome]] = {
-    "PNG that announces 2.5 gigapixels": (lambda: announced_png(50_000, 50_000), PictureTooLarge),
-    "PNG that announces 33 megapixels": (lambda: announced_png(5_750, 5_750), PictureTooLarge),
-    "PNG that announces more than 32 bits": (lambda: announced_png(2**31 - 1, 2**31 - 1), PictureTooLarge),
-    "JPEG that announces 4 gigapixels": (lambda: announced_jpeg(65_500, 65_500), PictureTooLarge),
-    "GIF that announces 4 gigapixels": (lambda: announced_gif(65_535, 65_535), PictureTooLarge),
-    "BMP that announces 10 gigapixels": (lambda: announced_bmp(100_000, 100_000), PictureTooLarge),
-    "BMP of negative height": (lambda: announced_bmp(100_000, -100_000), PictureTooLarge),
-    "WebP that announces 268 megapixels": (lambda: announced_webp(16_383, 16_383), PictureTooLarge),
-    "AVIF that announces 900 megapixels": (lambda: announced_avif(30_000, 30_000), UnsupportedPicture),
+    "PNG that announces 2.5 gigapixels": (lambda: announced_png(50_000, 50_000), ImageTooLarge),
+    "PNG that announces 33 megapixels": (lambda: announced_png(5_750, 5_750), ImageTooLarge),
+    "PNG that announces more than 32 bits": (lambda: announced_png(2**31 - 1, 2**31 - 1), ImageTooLarge),
+    "JPEG that announces 4 gigapixels": (lambda: announced_jpeg(65_500, 65_500), ImageTooLarge),
+    "GIF that announces 4 gigapixels": (lambda: announced_gif(65_535, 65_535), ImageTooLarge),
+    "BMP that announces 10 gigapixels": (lambda: announced_bmp(100_000, 100_000), ImageTooLarge),
+    "BMP of negative height": (lambda: announced_bmp(100_000, -100_000), ImageTooLarge),
+    "WebP that announces 268 megapixels": (lambda: announced_webp(16_383, 16_383), ImageTooLarge),
+    "AVIF that announces 900 megapixels": (lambda: announced_avif(30_000, 30_000), UnsupportedImage),
     "TIFF that announces 10 gigapixels": (
         lambda: tiff(grey_tiff(100_000, 100_000, {273: (4, 1, 8), 278: (4, 1, 9), 279: (4, 1, 9)})),
-        PictureTooLarge,
+        ImageTooLarge,
     ),
     "TIFF of 30 million rows": (
         lambda: tiff(grey_tiff(1, 30_000_000, {273: (4, 1, 8), 278: (4, 1, 9), 279: (4, 1, 9)})),
-        PictureTooLarge,
+        ImageTooLarge,
     ),
-    "PNG of 65536 rows": (lambda: announced_png(1, 65_536), PictureTooLarge),
+    "PNG of 65536 rows": (lambda: announced_png(1, 65_536), ImageTooLarge),
     "TIFF of one enormous tile": (
         lambda: tiff(
             grey_tiff(
@@ -255,52 +255,52 @@ BOMBS: dict[str, tuple[Callable[[], bytes], Outcome]] = {
                 {259: (3, 1, 8), 322: (4, 1, 65_520), 323: (4, 1, 30_000), 324: (4, 1, 8), 325: (4, 1, 9)},
             )
         ),
-        PictureTooLarge,
+        ImageTooLarge,
     ),
     "TIFF of millions of strips": (
         lambda: tiff(
             grey_tiff(1, 4_000_000, {273: (4, 4_000_000, 99), 278: (4, 1, 1), 279: (4, 4_000_000, 99)}),
             bytes(16 * MIB),
         ),
-        UnreadablePicture,
+        UnreadableImage,
     ),
     "TIFF of a field of a million fractions": (
         lambda: tiff(grey_tiff(9, 9, {282: (5, 1_000_000, 300)}), bytes(8 * MIB)),
-        UnreadablePicture,
+        UnreadableImage,
     ),
-    "BigTIFF": (lambda: b"II+\0" + struct.pack("<HHQ", 8, 0, 16) + bytes(99), UnsupportedPicture),
-    "JPEG of 65 scans": (lambda: jpeg_of_scans(65), UnreadablePicture),
+    "BigTIFF": (lambda: b"II+\0" + struct.pack("<HHQ", 8, 0, 16) + bytes(99), UnsupportedImage),
+    "JPEG of 65 scans": (lambda: jpeg_of_scans(65), UnreadableImage),
     "JPEG of 65 scans behind a comment that looks like its end": (
         lambda: JPEG_COMMENT.join((jpeg_of_scans(65)[:2], jpeg_of_scans(65)[2:])),
-        UnreadablePicture,
+        UnreadableImage,
     ),
     "JPEG of 65 scans with such comments between them": (
         lambda: jpeg_of_scans(65).replace(b"\xff\xda", JPEG_COMMENT + b"\xff\xda"),
-        UnreadablePicture,
+        UnreadableImage,
     ),
     "JPEG of empty segments": (
         lambda: JPEG[:2] + b"\xff\xe5\0\2" * 200_000 + JPEG[2:],
-        UnreadablePicture,
+        UnreadableImage,
     ),
-    "JPEG of fill bytes": (lambda: JPEG[:2] + b"\xff" * 300_000 + JPEG[2:], UnreadablePicture),
-    "PNG of empty chunks": (lambda: png(9, 9, chunk(b"tIME", b"") * 110_000), UnreadablePicture),
+    "JPEG of fill bytes": (lambda: JPEG[:2] + b"\xff" * 300_000 + JPEG[2:], UnreadableImage),
+    "PNG of empty chunks": (lambda: png(9, 9, chunk(b"tIME", b"") * 110_000), UnreadableImage),
     "PNG whose profile unpacks to 200 MB": (
         lambda: png(9, 9, chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(200 * MIB), 9))),
-        UnreadablePicture,
+        UnreadableImage,
     ),
     "PNG whose texts unpack to 100 MB": (
         lambda: png(9, 9, *(chunk(b"zTXt", b"%d\0\0" % n + zlib.compress(bytes(MIB))) for n in range(100))),
-        UnreadablePicture,
+        UnreadableImage,
     ),
-    "GIF of comments": (lambda: gif_of(b"\x21\xfe\x01a\0" * 100_000), UnreadablePicture),
+    "GIF of comments": (lambda: gif_of(b"\x21\xfe\x01a\0" * 100_000), UnreadableImage),
     "GIF of one comment in crumbs": (
         lambda: gif_of(b"\x21\xfe" + b"\x01a" * 200_000 + b"\0"),
-        UnreadablePicture,
+        UnreadableImage,
     ),
-    "GIF of control blocks": (lambda: gif_of(b"\x21\xf9\4\0\0\0\0\0" * 100_000), UnreadablePicture),
+    "GIF of control blocks": (lambda: gif_of(b"\x21\xf9\4\0\0\0\0\0" * 100_000), UnreadableImage),
     "BMP of runs of one": (
         lambda: announced_bmp(2000, 2000, 1, (b"\1A" * 2000 + b"\0\0") * 200),
-        UnreadablePicture,
+        UnreadableImage,
     ),
 }
 
@@ -343,7 +343,7 @@ def test_screening_reads_both_byte_orders(order: str) -> None:
     start = {"<": b"II*\0", ">": b"MM\0*"}[order]
     fields = struct.pack(order + "HHIHH", 322, 3, 1, 9000, 0) + struct.pack(order + "HHII", 323, 4, 1, 9000)
     data = start + struct.pack(order + "IH", 8, 2) + fields + bytes(4)
-    with pytest.raises(PictureTooLarge, match="tiles"):
+    with pytest.raises(ImageTooLarge, match="tiles"):
         decompression_bombs.screen(data, 9000 * 9000 - 1)
     decompression_bombs.screen(data, 9000 * 9000)
 
@@ -351,7 +351,7 @@ def test_screening_reads_both_byte_orders(order: str) -> None:
 @settings(max_examples=200, deadline=None)
 @given(start=st.sampled_from([b"II*\0", b"MM\0*", b"II+\0", b"\xff\xd8\xff"]), rest=st.binary(max_size=60))
 def test_screening_raises_nothing_else(start: bytes, rest: bytes) -> None:
-    with suppress(PictureError):
+    with suppress(ImageError):
         decompression_bombs.screen(start + rest, MAX_PIXELS)
 
 
@@ -431,14 +431,14 @@ async def test_the_whole_corpus_over_http(client: httpx.AsyncClient) -> None:
 
 
 async def test_a_file_that_is_stuck_stops_no_other(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    release, real = threading.Event(), read_picture
+    release, real = threading.Event(), read_image
 
     def read(data: bytes, width: int, height: int, max_pixels: int) -> object:
         if data == b"stuck":
             release.wait(timeout=60)
         return real(data, width, height, max_pixels)
 
-    monkeypatch.setattr("app.api.inference_request.read_picture", read)
+    monkeypatch.setattr("app.api.inference_request.read_image", read)
     async with serve(picture_threads=1, decode_timeout=0.1) as client:
         answer = await client.post("/encode", files=form(JPEG, b"stuck"))
         assert "image 2 of 2: it takes more than 0.1 s" in check_problem(answer, 400)["detail"]

@@ -8,10 +8,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from app.errors import (
+    ImageTooLarge,
     InferenceFailed,
     InvalidField,
     NotReady,
-    PictureTooLarge,
     QueueFull,
     ServiceError,
     Unauthorized,
@@ -22,7 +22,7 @@ SCOPE: dict[str, Any] = {"type": "http", "method": "PUT", "headers": [], "state"
 
 
 def test_members() -> None:
-    response = from_service_error(SCOPE, PictureTooLarge("too large by far"))
+    response = from_service_error(SCOPE, ImageTooLarge("too large by far"))
     assert response.status_code == 413
     assert response.headers["content-type"] == "application/problem+json"
     assert orjson.loads(response.body) == {
@@ -42,8 +42,30 @@ def test_invalid_fields_are_listed() -> None:
 @pytest.mark.parametrize("kind", [kind for kind in STATUS if kind is not InvalidField])
 def test_every_error_has_its_status_and_a_type_of_its_own(kind: type[ServiceError]) -> None:
     content = orjson.loads(from_service_error(SCOPE, kind("why")).body)
-    assert (content["status"], content["title"]) == STATUS[kind]
+    status, name, title = STATUS[kind]
+    found = (content["status"], content["type"], content["title"])
+    assert found == (status, f"urn:car-vae:problem:{name}", title)
     assert [other for other in STATUS if content["type"] == _type_of(other)] == [kind]
+
+
+def test_types_are_those_that_clients_know() -> None:
+    assert sorted(name for _, name, _ in STATUS.values()) == [
+        "body-too-large",
+        "inference-failed",
+        "invalid-field",
+        "malformed-body",
+        "not-acceptable",
+        "not-ready",
+        "picture-too-large",
+        "queue-full",
+        "queue-timeout",
+        "too-many-items",
+        "unauthorized",
+        "unreadable-picture",
+        "unsupported-body",
+        "unsupported-picture",
+        "wrong-model",
+    ]
 
 
 def _type_of(kind: type[ServiceError]) -> Any:

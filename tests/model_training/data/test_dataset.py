@@ -53,7 +53,7 @@ def test_the_cache_answers_for_an_unchanged_folder_only(
     first = load(str(folder), 24, 16, tmp_path / "cache")
     with monkeypatch.context() as patch:
         patch.setattr(
-            "model_training.data.dataset.read_picture", lambda *_: pytest.fail("read although it was cached")
+            "model_training.data.dataset.read_image", lambda *_: pytest.fail("read although it was cached")
         )
         again = load(str(folder), 24, 16, tmp_path / "cache")
     np.testing.assert_array_equal(first.pixels, again.pixels)

@@ -1,7 +1,7 @@
 """Fuzz the reading of pictures with atheris, which is not among the test requirements:
 
     pip install atheris
-    python -m tests.fuzz.fuzz_pictures [corpus folder] -max_total_time=1200 -timeout=10 -rss_limit_mb=2048
+    python -m tests.fuzz.fuzz_images [corpus folder] -max_total_time=1200 -timeout=10 -rss_limit_mb=2048
 
 Anything but a picture of the model's size or one of the three errors is a finding. libFuzzer writes the input
 of a finding into the working directory; it belongs into tests/app/test_hostile_pictures.py.
@@ -18,9 +18,9 @@ import numpy as np
 with atheris.instrument_imports(include=["PIL", "app"]):
     from PIL import Image
 
-    from app.errors import PictureError
-    from app.images.decode import FORMATS, read_picture
-    from tests.pictures import file_of, photograph
+    from app.errors import ImageError
+    from app.images.decode import FORMATS, read_image
+    from tests.images import file_of, photograph
 
 WIDTH, HEIGHT, MAX_PIXELS = 96, 64, 4_000_000
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK")
@@ -48,8 +48,8 @@ def seeds() -> Iterator[bytes]:
 def read_one(data: bytes) -> None:
     """What the fuzzer calls with each input."""
     try:
-        picture = read_picture(data, WIDTH, HEIGHT, MAX_PIXELS)
-    except PictureError:
+        picture = read_image(data, WIDTH, HEIGHT, MAX_PIXELS)
+    except ImageError:
         return
     assert picture.shape == (HEIGHT, WIDTH, 3)
     assert picture.dtype == np.uint8
