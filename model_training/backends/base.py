@@ -1,4 +1,4 @@
-"""The interface of a backend: a trained model as evaluation and the prior use it, whatever runs it."""
+"""Backend: the interface of a trained model as evaluation and the prior use it, whatever runs it."""
 
 from typing import Any, Protocol
 
@@ -9,11 +9,23 @@ from app.images.arrays import ImageArray
 
 Floats = NDArray[np.float32]
 
-BATCH = 128
+BATCH_SIZE = 128
 
 
-class Backend(Protocol):
-    """Pictures to latents and back, with what describes them."""
+class Graphs(Protocol):
+    """An encoder and a decoder as they are served, for any number of rows."""
+
+    def encode(self, images: ImageArray) -> tuple[Floats, Floats]:
+        """(N, height, width, 3) uint8 -> mean and log-variance, each (N, latent_dim) float32."""
+        ...
+
+    def decode(self, latents: Floats) -> ImageArray:
+        """(N, latent_dim) float32 -> (N, height, width, 3) uint8."""
+        ...
+
+
+class Backend(Graphs, Protocol):
+    """The graphs of a trained model, and their sizes."""
 
     @property
     def width(self) -> int: ...
@@ -24,14 +36,7 @@ class Backend(Protocol):
     @property
     def latent_dim(self) -> int: ...
 
-    def encode(self, pixels: ImageArray) -> tuple[Floats, Floats]:
-        """(N, height, width, 3) uint8 -> mean and log-variance, each (N, latent_dim) float32."""
-        ...
 
-    def decode(self, latents: Floats) -> ImageArray:
-        """(N, latent_dim) float32 -> (N, height, width, 3) uint8."""
-        ...
-
-
-def chunks(rows: NDArray[Any]) -> list[NDArray[Any]]:
-    return np.split(rows, range(BATCH, len(rows), BATCH))
+def in_batches(rows: NDArray[Any]) -> list[NDArray[Any]]:
+    """The rows in order, BATCH_SIZE at a time."""
+    return np.split(rows, range(BATCH_SIZE, len(rows), BATCH_SIZE))

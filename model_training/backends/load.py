@@ -1,4 +1,4 @@
-"""The choice of a backend by what lies at a path."""
+"""Choice of the backend by what lies at a path: an exported model folder or a training run."""
 
 from pathlib import Path
 
@@ -8,10 +8,11 @@ from model_training.backends.onnx_backend import OnnxBackend
 
 
 def open_backend(path: Path) -> Backend:
-    """An exported model folder, or the best checkpoint of a training run.
+    """The backend of an exported model folder, or of the best checkpoint of a training run.
 
     Raises:
-        ValueError: neither is there, or it is damaged.
+        ModelFolderError: there is a damaged model folder.
+        ValueError: there is neither, or a damaged checkpoint.
     """
     if (path / MANIFEST_NAME).is_file():
         return OnnxBackend(path)

@@ -1,35 +1,78 @@
-"""Backend of an exported model folder, under ONNX Runtime; needs no torch."""
+"""Backend of an exported model folder, under ONNX Runtime on the CPU; needs no torch."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from app.images.arrays import ImageArray
 from app.model.manifest import Manifest, read_manifest, read_model_file
-from model_training.backends.base import Floats, chunks
+from model_training.backends.base import Floats, in_batches
+
+
+class BatchedSession:
+    """ONNX Runtime session of a graph of one input, which it runs in batches.
+
+    Attributes:
+        input_shape: as the graph declares it, with a name for the number of rows.
+    """
+
+    def __init__(self, model: Path | bytes) -> None:
+        """Load an ONNX file, or the content of one; what is wrong with it raises errors of ONNX Runtime."""
+        self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        (source,) = self._session.get_inputs()
+        self._input: str = source.name
+        self.input_shape: list[Any] = source.shape
+
+    def __call__(self, rows: NDArray[Any]) -> list[NDArray[Any]]:
+        """(N, ...) -> the graph's outputs, N rows each."""
+        batches = [
+            self._session.run(None, {self._input: np.ascontiguousarray(batch)}) for batch in in_batches(rows)
+        ]
+        return [np.concatenate(output) for output in zip(*batches, strict=True)]
+
+
+class OnnxGraphs:
+    """ONNX graphs of an encoder and a decoder."""
+
+    def __init__(self, encoder: Path | bytes, decoder: Path | bytes) -> None:
+        self._encoder, self._decoder = BatchedSession(encoder), BatchedSession(decoder)
+
+    def encode(self, images: ImageArray) -> tuple[Floats, Floats]:
+        mean, log_variance = self._encoder(images)
+        return mean, log_variance
+
+    def decode(self, latents: Floats) -> ImageArray:
+        (images,) = self._decoder(latents)
+        return images
 
 
 class OnnxBackend:
-    """An exported model folder under ONNX Runtime on the CPU; needs no torch."""
+    """An exported model folder.
+
+    Attributes:
+        manifest: what its model.json says.
+    """
 
     def __init__(self, folder: Path) -> None:
+        """Read a folder.
+
+        Raises:
+            ModelFolderError: something is missing, altered or not understood.
+        """
         self.manifest: Manifest = read_manifest(folder)
         self.width = self.manifest.image_size.width
         self.height = self.manifest.image_size.height
         self.latent_dim = self.manifest.latent_dim
-        self._encoder = _session(read_model_file(folder, self.manifest.files.encoder))
-        self._decoder = _session(read_model_file(folder, self.manifest.files.decoder))
-
-    def encode(self, pixels: ImageArray) -> tuple[Floats, Floats]:
-        parts = [self._encoder.run(None, {"pictures": chunk}) for chunk in chunks(pixels)]
-        return np.concatenate([mean for mean, _ in parts]), np.concatenate(
-            [variance for _, variance in parts]
+        self._graphs = OnnxGraphs(
+            read_model_file(folder, self.manifest.files.encoder),
+            read_model_file(folder, self.manifest.files.decoder),
         )
 
+    def encode(self, images: ImageArray) -> tuple[Floats, Floats]:
+        return self._graphs.encode(images)
+
     def decode(self, latents: Floats) -> ImageArray:
-        return np.concatenate([self._decoder.run(None, {"latents": chunk})[0] for chunk in chunks(latents)])
-
-
-def _session(graph: bytes) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        return self._graphs.decode(latents)

@@ -1,4 +1,4 @@
-"""The best checkpoint of a training run, used through PyTorch exactly as the exported graphs compute it."""
+"""Backend of a training run: its best checkpoint in PyTorch, computed exactly as the exported graphs do."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from app.images.arrays import ImageArray
 from model_training import checkpoint
-from model_training.backends.base import BATCH, Floats
+from model_training.backends.base import Floats, in_batches
 from model_training.networks.vae import VAE
 from model_training.recipe import Recipe
 from model_training.run_folder import BEST
@@ -17,19 +17,19 @@ from model_training.torch_utils import to_float
 
 
 class EncoderGraph(nn.Module):
-    """The encoder as it is served: pictures (N, height, width, 3) uint8 -> mean, log_variance."""
+    """The encoder as it is served: images (N, height, width, 3) uint8 -> mean, log_variance."""
 
     def __init__(self, model: VAE) -> None:
         super().__init__()
         self.encoder = model.encoder
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_variance = self.encoder(to_float(pictures))
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.encoder(to_float(images))
         return mean, log_variance
 
 
 class DecoderGraph(nn.Module):
-    """The decoder as it is served: latents (N, latent_dim) -> pictures (N, height, width, 3) uint8."""
+    """The decoder as it is served: latents (N, latent_dim) -> images (N, height, width, 3) uint8."""
 
     def __init__(self, model: VAE) -> None:
         super().__init__()
@@ -37,14 +37,44 @@ class DecoderGraph(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         grey_levels = (self.to_pictures(self.decoder(latents)) * 255).round()
-        pictures: Tensor = grey_levels.to(torch.uint8).permute(0, 2, 3, 1)
-        return pictures
+        images: Tensor = grey_levels.to(torch.uint8).permute(0, 2, 3, 1)
+        return images
+
+
+class TorchGraphs:
+    """The encoder and the decoder of a model in PyTorch, in float32 on the CPU."""
+
+    def __init__(self, model: VAE) -> None:
+        self._encoder, self._decoder = EncoderGraph(model), DecoderGraph(model)
+
+    def encode(self, images: ImageArray) -> tuple[Floats, Floats]:
+        with torch.inference_mode():
+            posteriors = [self._encoder(torch.from_numpy(batch)) for batch in in_batches(images)]
+        mean, log_variance = (torch.cat(part).numpy() for part in zip(*posteriors, strict=True))
+        return mean, log_variance
+
+    def decode(self, latents: Floats) -> ImageArray:
+        with torch.inference_mode():
+            parts = [self._decoder(torch.from_numpy(batch)) for batch in in_batches(latents)]
+        images: ImageArray = np.ascontiguousarray(torch.cat(parts).numpy())
+        return images
 
 
 class TorchBackend:
-    """A run's best model, in float32 on the CPU."""
+    """The best model of a training run.
+
+    Attributes:
+        state: all that the checkpoint holds.
+        recipe: what the run was trained by.
+        model: in evaluation mode.
+    """
 
     def __init__(self, run: Path) -> None:
+        """Read a run.
+
+        Raises:
+            ValueError: it has no best model yet, or a damaged one.
+        """
         self.state: dict[str, Any] = checkpoint.load(run / BEST)
         self.recipe = Recipe.from_dict(self.state["recipe"])
         self.model = VAE(self.recipe.model)
@@ -52,16 +82,10 @@ class TorchBackend:
         self.model.eval()
         self.width, self.height = self.recipe.model.width, self.recipe.model.height
         self.latent_dim = self.recipe.model.latent_dim
-        self._encoder = EncoderGraph(self.model)
-        self._decoder = DecoderGraph(self.model)
+        self._graphs = TorchGraphs(self.model)
 
-    def encode(self, pixels: ImageArray) -> tuple[Floats, Floats]:
-        with torch.inference_mode():
-            parts = [self._encoder(chunk) for chunk in torch.split(torch.from_numpy(pixels), BATCH)]
-        return torch.cat([p[0] for p in parts]).numpy(), torch.cat([p[1] for p in parts]).numpy()
+    def encode(self, images: ImageArray) -> tuple[Floats, Floats]:
+        return self._graphs.encode(images)
 
     def decode(self, latents: Floats) -> ImageArray:
-        with torch.inference_mode():
-            parts = [self._decoder(chunk) for chunk in torch.split(torch.from_numpy(latents), BATCH)]
-        pixels: ImageArray = np.ascontiguousarray(torch.cat(parts).numpy())
-        return pixels
+        return self._graphs.decode(latents)

@@ -22,7 +22,9 @@ from app.model.manifest import (
     describe_file,
     write_manifest,
 )
-from model_training.backends.torch_backend import DecoderGraph, EncoderGraph, TorchBackend
+from model_training.backends.base import Graphs
+from model_training.backends.onnx_backend import OnnxGraphs
+from model_training.backends.torch_backend import DecoderGraph, EncoderGraph, TorchBackend, TorchGraphs
 from model_training.export.onnx_graph import (
     OPSET,
     fold_batch_norms,
@@ -31,7 +33,7 @@ from model_training.export.onnx_graph import (
     store_as_half,
     trace_graph,
 )
-from model_training.export.parity import Graphs, OnnxGraphs, TorchGraphs, check, draws
+from model_training.export.parity import check, draws
 from model_training.export.quantise import quantise
 from model_training.export.split_concat_conv import split_joined_convolutions
 from model_training.networks.vae import parameter_count
