@@ -1,4 +1,4 @@
-"""Exceptions: what can go wrong, as one tree that knows nothing of HTTP.
+"""Exceptions of the service, as one tree that knows nothing of HTTP.
 
 ServiceError                  the message may be shown to a client as it stands
  ├─ ImageError
@@ -31,7 +31,7 @@ class ServiceError(Exception):
 
 
 class ImageError(ServiceError):
-    """A picture that cannot be used."""
+    """An image that cannot be used."""
 
 
 class UnreadableImage(ImageError):
@@ -39,11 +39,11 @@ class UnreadableImage(ImageError):
 
 
 class UnsupportedImage(ImageError):
-    """The bytes are of no picture format that is accepted."""
+    """The bytes are of no image format that is accepted."""
 
 
 class ImageTooLarge(ImageError):
-    """The header of the picture announces more pixels than are allowed."""
+    """The header of the image announces more pixels than are allowed."""
 
 
 class MalformedBody(ServiceError):
@@ -59,7 +59,7 @@ class BodyTooLarge(ServiceError):
 
 
 class TooManyItems(ServiceError):
-    """The request holds more pictures or latents than are allowed."""
+    """The request holds more images or latents than are allowed."""
 
 
 class InvalidField(ServiceError):

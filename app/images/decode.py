@@ -1,4 +1,4 @@
-"""Decoding of image files: bytes -> upright RGB arrays of the model's size."""
+"""Decoding of image files: bytes -> upright RGB arrays of the model's size, by Pillow."""
 
 import warnings
 
@@ -35,12 +35,12 @@ FORMATS = tuple(plugin.format for plugin in PLUGINS)
 """Pillow's names of the accepted formats. Every other decoder stays out of reach of what clients send."""
 
 SCALED_FORMATS = ("JPEG", "MPO")
-"""What can be decoded at a smaller scale; a camera's MPO is a JPEG with more pictures behind it."""
+"""What can be decoded at a smaller scale; a camera's MPO is a JPEG with more images behind it."""
 PIXEL_DIVISOR = 2
-"""A picture of any other format may have this many times fewer pixels: at up to 15 bytes a pixel, which WebP
+"""An image of any other format may have this many times fewer pixels: at up to 15 bytes a pixel, which WebP
 needs while it is decoded, none takes more memory than the largest JPEG, at up to 8."""
 MAX_SIDE = 65_535
-"""Longest side of a picture, which is a JPEG's: Pillow takes memory for every row, however short."""
+"""Longest side of an image, which is a JPEG's: Pillow takes memory for every row, however short."""
 
 EXIF_ORIENTATION = 0x0112
 TRANSPOSITIONS = {
@@ -52,19 +52,26 @@ TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation -> the operation that turns the picture upright (CIPA DC-008, table 6)."""
+"""EXIF orientation -> the operation that turns the image upright (CIPA DC-008, table 6)."""
 
-Image.MAX_IMAGE_PIXELS = None  # read_image has its own limit and refuses before decoding
-AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the threads that decode are counted by the one who calls
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # odd but readable metadata
+
+def configure_pillow() -> None:
+    """Set what Pillow keeps for the whole process; a program that reads images calls it once, at its start.
+
+    Without it `read_image` gives the same arrays, but refuses what Pillow by itself holds for a bomb, lets an
+    AVIF take as many threads as there are processors, and warns of metadata.
+    """
+    Image.MAX_IMAGE_PIXELS = None  # read_image has its own limit and refuses before decoding
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the threads that decode are counted by the one who calls
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # odd but readable metadata
 
 
 def read_image(data: bytes, width: int, height: int, max_pixels: int) -> ImageArray:
-    """Decode one picture and fit it to the model's size.
+    """Decode one image and fit it to the model's size.
 
     Args:
         data: a file in one of FORMATS; of an animation the first frame is taken.
-        width, height: the model's picture size in pixels.
+        width, height: the model's image size in pixels.
         max_pixels: the most pixels the header of a JPEG may announce; of any other format, that divided by
             PIXEL_DIVISOR. Checked before anything is decoded.
 
@@ -129,12 +136,12 @@ def _decode_and_fit(image: Image.Image, width: int, height: int) -> ImageArray:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(EXIF_ORIENTATION, 1))
-    except Exception:  # a broken EXIF block says nothing about the pixels
+    except Exception:  # a broken EXIF block says nothing about the image
         return 1
 
 
 def _resizable(image: Image.Image) -> Image.Image:
-    """The picture in a mode that scales smoothly: L, RGB, or RGBA where it has transparency."""
+    """The image in a mode that scales smoothly: L, RGB, or RGBA where it has transparency."""
     if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBa"):
         return image.convert("RGBA")
     if image.mode.startswith("I"):

@@ -1,5 +1,5 @@
-"""Checks of a picture file before and while Pillow reads it, so that no file costs more than its size and its
-pixels justify."""
+"""Decompression bombs: checks of an image file before and while Pillow reads it, so that no file costs more
+than its size and its pixels justify."""
 
 import io
 import re
@@ -15,7 +15,7 @@ MAX_READS = 200_000
 millions of empty pieces would keep one busy for minutes. A PNG of 32 MiB in chunks of 1 KiB stays below."""
 
 MAX_SCANS = 64
-"""Most scans of a JPEG. Each one costs a pass over all blocks of the picture and may be a few dozen bytes
+"""Most scans of a JPEG. Each one costs a pass over all blocks of the image and may be a few dozen bytes
 long; encoders write one to twenty."""
 
 MAX_VALUES = 65_536
@@ -41,7 +41,7 @@ TILE_WIDTH, TILE_LENGTH = 322, 323
 
 
 def image_file(data: bytes) -> io.BytesIO:
-    """A picture as a file for Pillow, which can be read from only MAX_READS times.
+    """The bytes of an image file as a file object for Pillow, which can be read from only MAX_READS times.
 
     Fewer bytes than that are not watched: they cannot be cut into more pieces.
     """
@@ -72,7 +72,7 @@ def screen(data: bytes, max_pixels: int) -> None:
         UnreadableImage, UnsupportedImage, ImageTooLarge.
     """
     if data.startswith(JPEG_SIGNATURE):
-        # Of most files this is all. Some have something behind the picture: motion photos have a film there.
+        # Of most files this is all. Some have something behind the image: motion photos have a film there.
         if _occurrences(data, START_OF_SCAN) > MAX_SCANS:
             _screen_scans(data)
     elif data.startswith(BIG_TIFF_SIGNATURES):
@@ -93,7 +93,7 @@ def _occurrences(data: bytes, pair: bytes) -> int:
 
 
 def _screen_scans(data: bytes) -> None:
-    """Count the scans as libjpeg meets them, from marker to marker up to the end of the picture."""
+    """Count the scans as libjpeg meets them, from marker to marker up to the end of the image."""
     at = len(START_OF_SCAN)
     scans = 0
     for _ in range(MAX_MARKERS):
@@ -121,7 +121,7 @@ def _next_marker(data: bytes, at: int) -> re.Match[bytes] | None:
 
 def _screen_tiff(data: bytes, max_pixels: int) -> None:
     """Look at the first directory: libtiff takes memory for a whole tile and Pillow for every strip, whatever
-    the size of the picture."""
+    the size of the image."""
     tile = {TILE_WIDTH: 1, TILE_LENGTH: 1}
     for tag, kind, count, value in _directory(data):
         if count > MAX_VALUES and (tag in STRIP_FIELDS or kind not in (BYTES, TEXT, UNDEFINED)):

@@ -10,7 +10,7 @@ from PIL import Image
 from app.images.arrays import ImageArray
 
 BORDER_BLUR = 4
-"""Radius in pixels of the Gaussian that softens the replicated edges around a picture of another shape."""
+"""Radius in pixels of the Gaussian that softens the replicated edges around an image of another shape."""
 
 LONGEST_BY_MATRIX = 512
 """Longest side of what is scaled by matrices, as JPEGs of up to twelve megapixels are; beyond it Pillow is as
@@ -21,7 +21,7 @@ BAND = 16
 
 
 def fit(image: Image.Image, width: int, height: int) -> ImageArray:
-    """Scale an RGB picture to fit inside width x height and fill what is left from its own edges, replicated
+    """Scale an RGB image to fit inside width x height and fill what is left from its own edges, replicated
     outwards and blurred, so that the border looks like a photograph and not like a frame.
 
     Returns:
@@ -30,13 +30,14 @@ def fit(image: Image.Image, width: int, height: int) -> ImageArray:
     if max(image.size) > LONGEST_BY_MATRIX:
         image = scale_inside(image, width, height)
     inner = _size_inside(image, width, height)
-    picture = np.asarray(image)
+    array = np.asarray(image)
     if inner != image.size:
-        picture = resample(picture, *inner)
-    return picture if inner == (width, height) else _fill_border(picture, width, height)
+        array = resample(array, *inner)
+    return array if inner == (width, height) else _fill_border(array, width, height)
 
 
 def scale_inside(image: Image.Image, width: int, height: int) -> Image.Image:
+    """The image scaled by Pillow to fit inside width x height, aspect kept."""
     size = _size_inside(image, width, height)
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
@@ -47,13 +48,13 @@ def _size_inside(image: Image.Image, width: int, height: int) -> tuple[int, int]
     return max(1, round(image.width * scale)), max(1, round(image.height * scale))
 
 
-def _fill_border(picture: ImageArray, width: int, height: int) -> ImageArray:
-    """Centre a picture, as wide or as high as asked for, on width x height. Only the border is computed, by a
+def _fill_border(image: ImageArray, width: int, height: int) -> ImageArray:
+    """Centre an image, as wide or as high as asked for, on width x height. Only the border is computed, by a
     matrix that replicates the edge and blurs across it, and one that blurs along it."""
     canvas = np.empty((height, width, 3), np.uint8)
-    beside = len(picture) == height
+    beside = len(image) == height
     # Views with the axis in front that has the border.
-    source, target = (picture.swapaxes(0, 1), canvas.swapaxes(0, 1)) if beside else (picture, canvas)
+    source, target = (image.swapaxes(0, 1), canvas.swapaxes(0, 1)) if beside else (image, canvas)
     size, along, _ = source.shape
     before, across = _border_matrix(size, len(target))
     rows = across @ source.reshape(size, -1).astype(np.float32)
@@ -65,17 +66,17 @@ def _fill_border(picture: ImageArray, width: int, height: int) -> ImageArray:
     return canvas
 
 
-def resample(pixels: ImageArray, width: int, height: int) -> ImageArray:
+def resample(image: ImageArray, width: int, height: int) -> ImageArray:
     """Scale (h, w, 3) uint8 to (height, width, 3) with Pillow's Lanczos filter, as two products with
-    matrices: a quarter of Pillow's time for a picture of some hundred pixels, and no rounding in between."""
-    lines = pixels.reshape(len(pixels), -1).astype(np.float32)
+    matrices: a quarter of Pillow's time for an image of some hundred pixels, and no rounding in between."""
+    lines = image.reshape(len(image), -1).astype(np.float32)
     columns = np.empty((lines.shape[1], height), np.float32)
-    for made, used, weights in _lanczos_bands(len(pixels), height):
+    for made, used, weights in _lanczos_bands(len(image), height):
         np.matmul(lines[used].T, weights.T, out=columns[:, made])
     # Where lay (h, w, 3) lies (w, 3, height) now, so that nothing needs to be moved for the other axis.
-    columns = columns.reshape(pixels.shape[1], -1)
+    columns = columns.reshape(image.shape[1], -1)
     scaled = np.empty((width, 3 * height), np.float32)
-    for made, used, weights in _lanczos_bands(pixels.shape[1], width):
+    for made, used, weights in _lanczos_bands(image.shape[1], width):
         np.matmul(weights, columns[used], out=scaled[made])
     return np.ascontiguousarray(_rounded(scaled).reshape(width, 3, height).transpose(2, 0, 1))
 

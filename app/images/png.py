@@ -1,4 +1,4 @@
-"""PNG files, written more quickly than Pillow does."""
+"""PNG encoder: one image array -> file, more quickly than Pillow does it."""
 
 import struct
 
@@ -13,14 +13,14 @@ FILTER_SUB = 1
 LEVEL = 1
 
 
-def encode_png(pixels: ImageArray) -> bytes:
+def encode_png(image: ImageArray) -> bytes:
     """A PNG file of (height, width, 3) uint8.
 
     Every row gets the filter Sub, which is one NumPy subtraction, and ISA-L compresses them, which takes a
     third of zlib's time at its fastest level.
     """
-    height, width, _ = pixels.shape
-    flat = pixels.reshape(height, width * 3)
+    height, width, _ = image.shape
+    flat = image.reshape(height, width * 3)
     rows = np.empty((height, 1 + width * 3), np.uint8)
     rows[:, 0] = FILTER_SUB
     rows[:, 1:4] = flat[:, :3]

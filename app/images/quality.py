@@ -1,4 +1,4 @@
-"""How close pictures are to their originals: PSNR, SSIM and MS-SSIM, per picture."""
+"""Quality of images against their originals: PSNR, SSIM and MS-SSIM, per image."""
 
 from functools import lru_cache
 
@@ -12,7 +12,7 @@ Ratio = tuple[Floats, Floats]
 
 PEAK = 255.0
 IDENTICAL_PSNR = 100.0
-"""dB given to identical pictures, whose PSNR is infinite and which JSON could not say."""
+"""dB given to identical images, whose PSNR is infinite and which JSON could not say."""
 
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
@@ -25,34 +25,34 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Weights of red, green and blue (ITU-R BT.601)."""
 
 
-def psnr(originals: ImageArray, pictures: ImageArray) -> NDArray[np.float64]:
-    """Peak signal-to-noise ratio in dB, (N,), of (N, H, W, 3) pictures; at most IDENTICAL_PSNR."""
-    difference = originals.astype(np.float32) - pictures
+def psnr(originals: ImageArray, images: ImageArray) -> NDArray[np.float64]:
+    """Peak signal-to-noise ratio in dB, (N,), of (N, H, W, 3) images; at most IDENTICAL_PSNR."""
+    difference = originals.astype(np.float32) - images
     mean_square = np.mean(difference * difference, axis=(1, 2, 3), dtype=np.float64)
     lowest = PEAK**2 / 10 ** (IDENTICAL_PSNR / 10)
     decibels: NDArray[np.float64] = 10 * np.log10(PEAK**2 / np.maximum(mean_square, lowest))
     return decibels
 
 
-def ssim(originals: ImageArray, pictures: ImageArray) -> NDArray[np.float64]:
-    """Structural similarity, (N,), of (N, H, W, 3) pictures of at least 11 x 11 pixels.
+def ssim(originals: ImageArray, images: ImageArray) -> NDArray[np.float64]:
+    """Structural similarity, (N,), of (N, H, W, 3) images of at least 11 x 11 pixels.
 
     As in Wang et al. 2004: on luma, with a Gaussian window of 11 x 11 and sigma 1.5, averaged over the places
-    where the whole window lies inside the picture.
+    where the whole window lies inside the image.
     """
-    luminance, structure = _terms(originals @ LUMA, pictures @ LUMA)
+    luminance, structure = _terms(originals @ LUMA, images @ LUMA)
     return _mean_ratio(luminance[0] * structure[0], luminance[1] * structure[1])
 
 
-def ms_ssim(originals: ImageArray, pictures: ImageArray) -> NDArray[np.float64]:
-    """Multi-scale structural similarity, (N,), of (N, H, W, 3) pictures of at least 11 x 11 pixels.
+def ms_ssim(originals: ImageArray, images: ImageArray) -> NDArray[np.float64]:
+    """Multi-scale structural similarity, (N,), of (N, H, W, 3) images of at least 11 x 11 pixels.
 
     As in Wang et al. 2003, on luma, over as many of the five scales as the window fits into
     (`ms_ssim_scales`), whose exponents are scaled to the sum 1. Opposite structure at any scale makes it 0.
     """
     exponents = np.array(EXPONENTS[: ms_ssim_scales(*originals.shape[1:3])])
     exponents /= exponents.sum()
-    x, y = originals @ LUMA, pictures @ LUMA
+    x, y = originals @ LUMA, images @ LUMA
     scores = np.ones(len(originals))
     for scale, exponent in enumerate(exponents):
         if scale:
@@ -65,7 +65,7 @@ def ms_ssim(originals: ImageArray, pictures: ImageArray) -> NDArray[np.float64]:
 
 
 def ms_ssim_scales(height: int, width: int) -> int:
-    """How many scales MS-SSIM has for pictures of this size: 3 for 64 x 96, the full 5 from 176 x 176 on."""
+    """How many scales MS-SSIM has for images of this size: 3 for 64 x 96, the full 5 from 176 x 176 on."""
     return max(1, min(len(EXPONENTS), (min(height, width) // WINDOW).bit_length()))
 
 

@@ -1,4 +1,4 @@
-"""A few threads that decode and encode pictures beside the event loop, and bounds on what waits for them."""
+"""Worker pool: a few threads that decode and encode images beside the event loop, and bounds on what waits."""
 
 import asyncio
 import logging
@@ -114,7 +114,7 @@ class WorkerPool:
     def _fill(self) -> None:
         """Start threads until there are enough, or as many as may be in all."""
         while len(self._workers) < min(self._threads, 2 * self._threads - len(self._lost)):
-            worker = _Worker(self._work, f"pictures-{len(self._workers)}")
+            worker = _Worker(self._work, f"images-{len(self._workers)}")
             self._workers.add(worker)
             worker.thread.start()
 

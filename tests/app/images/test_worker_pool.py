@@ -121,7 +121,7 @@ async def test_without_any_thread_left_work_is_refused_until_one_comes_back() ->
     pool.check()
     assert await pool.map(str, range(8)) == [str(number) for number in range(8)]
     pool.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("pictures")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("images-")]
 
 
 async def test_waiting_for_a_thread_has_an_end() -> None:
