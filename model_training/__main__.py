@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from app.images.arrays import ImageArray
+from app.images.decode import configure_pillow
 from model_training.backends.base import Backend
 from model_training.compression.rate_distortion import LatentPoint
 from model_training.data.dataset import MAX_PIXELS, SYNTHETIC, load, load_split
@@ -27,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    configure_pillow()
     try:
         status: int = options.run(options)
     except ValueError as error:
@@ -99,7 +101,7 @@ def sharpen(options: argparse.Namespace) -> int:
 def export(options: argparse.Namespace) -> int:
     """Write a model folder for the service."""
     from model_training.backends.torch_backend import TorchBackend
-    from model_training.evaluation.reconstructions import evaluate as measure
+    from model_training.evaluation.reconstructions import evaluate_reconstructions
     from model_training.export.model_folder import export as run
 
     target: Path = options.out
@@ -107,7 +109,7 @@ def export(options: argparse.Namespace) -> int:
         raise ValueError(f"--out is models/NAME/VERSION with a whole number for the version, not {target}")
     backend = TorchBackend(options.run_folder)
     pixels = load(options.data, backend.width, backend.height, CACHE).pixels
-    figures = measure(backend, pixels)
+    figures = evaluate_reconstructions(backend, pixels)
     if options.train_data is not None:
         training = load(options.train_data, backend.width, backend.height, CACHE).pixels
         figures |= _sample_figures(options.run_folder, backend, pixels, training, options.features)
@@ -142,12 +144,12 @@ def fit_features(options: argparse.Namespace) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     """Measure a training run or an exported model folder; with --train-data its samples and bytes too."""
     from model_training.backends.load import open_backend
-    from model_training.evaluation.reconstructions import evaluate as measure
+    from model_training.evaluation.reconstructions import evaluate_reconstructions
 
     backend = open_backend(options.model)
     size = backend.width, backend.height
     pixels = load(options.data, *size, CACHE).pixels
-    figures: dict[str, object] = {**measure(backend, pixels)}
+    figures: dict[str, object] = {**evaluate_reconstructions(backend, pixels)}
     if options.train_data is not None:
         training = load(options.train_data, *size, CACHE).pixels
         figures |= _sample_figures(options.model, backend, pixels, training, options.features)
@@ -177,26 +179,25 @@ def _compression_figures(
     """Bytes and quality of latents as `compress` finds them, and of the encoder's own."""
     from app.codes.latent_search import search
     from model_training.compression.fit import training_statistics
-    from model_training.compression.rate_distortion import STEPS, rate_distortion
+    from model_training.compression.rate_distortion import QUANTISER_STEPS, rate_distortion
 
     statistics = training_statistics(backend, training)
     encoded, _ = backend.encode(pixels)
     searched = search(backend, statistics, pixels, encoded)
     return (
-        rate_distortion(backend, statistics, pixels, searched, STEPS),
-        rate_distortion(backend, statistics, pixels, encoded, STEPS),
+        rate_distortion(backend, statistics, pixels, searched, QUANTISER_STEPS),
+        rate_distortion(backend, statistics, pixels, encoded, QUANTISER_STEPS),
     )
 
 
 def fit_compressor(options: argparse.Namespace) -> int:
     """Fit what `compress` and `decompress` need beside the model."""
-    from app.codes.compressor import Compressor
     from model_training.backends.load import open_backend
-    from model_training.compression.fit import training_statistics
+    from model_training.compression.fit import fit_compressor as run
 
     backend = open_backend(options.model)
     training = load(options.data, backend.width, backend.height, CACHE).pixels
-    Compressor.fit(training_statistics(backend, training), options.step).save(options.model / COMPRESSOR)
+    run(backend, training, options.step).save(options.model / COMPRESSOR)
     return 0
 
 
@@ -243,18 +244,17 @@ def plot(options: argparse.Namespace) -> int:
     from model_training.backends.load import open_backend
     from model_training.compression.image_formats import FORMATS, Curve, format_curves
     from model_training.evaluation import plots
-    from model_training.evaluation.rate_plot import rate_distortion_plot
 
     backend = open_backend(options.model)
     pixels = load(options.data, backend.width, backend.height, CACHE).pixels
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
-    plots.reconstructions(backend, pixels, out / "reconstructions.png", originals=options.originals)
-    plots.samples(backend, None, out / "samples-standard.png")
+    plots.plot_reconstructions(backend, pixels, out / "reconstructions.png", originals=options.originals)
+    plots.plot_samples(backend, None, out / "samples-standard.png")
     if (options.model / "prior.npz").is_file():
         prior = read_prior((options.model / "prior.npz").read_bytes(), backend.latent_dim)
-        plots.samples(backend, prior, out / "samples-fitted.png")
-    plots.interpolations(backend, pixels, out / "interpolations.png")
+        plots.plot_samples(backend, prior, out / "samples-fitted.png")
+    plots.plot_interpolations(backend, pixels, out / "interpolations.png")
     if options.train_data is not None:
         training = load(options.train_data, backend.width, backend.height, CACHE).pixels
         searched, encoded = _compression_figures(backend, pixels, training)
@@ -262,9 +262,9 @@ def plot(options: argparse.Namespace) -> int:
         ours = Curve(name, searched[::-1])
         others = [curve for kind in FORMATS for curve in format_curves(kind, pixels)]
         others.append(Curve(f"{name}, latents of the encoder", encoded[::-1]))
-        rate_distortion_plot(ours, others, out / "rate-distortion.png")
+        plots.plot_rate_distortion(ours, others, out / "rate-distortion.png")
     if (options.model / "metrics.jsonl").is_file():
-        plots.loss_curve(options.model / "metrics.jsonl", out / "loss.png")
+        plots.plot_loss(options.model / "metrics.jsonl", out / "loss.png")
     return 0
 
 
