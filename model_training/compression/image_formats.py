@@ -1,4 +1,4 @@
-"""Rate and distortion of image formats: the same curves for JPEG, WebP and AVIF."""
+"""Rate-distortion curves of image formats: JPEG, WebP and AVIF at their smallest files."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -23,40 +23,38 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class PictureFormat:
-    """A common picture format at its smallest files."""
+class ImageFormat:
+    """A common image format at its smallest files."""
 
     name: str
     encode: Callable[[Image.Image, int], tuple[bytes, int]]
-    """A picture at a quality -> the whole file, and the bytes of it that differ from picture to picture."""
+    """An image at a quality -> the whole file, and the bytes of it that differ from image to image."""
     settings: Sequence[tuple[float, int]]
-    """(scale, quality): below a format's own smallest files the picture is scaled down, and up again."""
+    """(scale, quality): below a format's own smallest files the image is scaled down, and up again."""
 
 
-def format_curves(picture_format: PictureFormat, pixels: ImageArray) -> list[Curve]:
+def format_curves(image_format: ImageFormat, images: ImageArray) -> list[Curve]:
     """The whole files of a format, and the same files bare; of each, the settings no other one beats.
 
     Args:
-        pixels: (N, height, width, 3) uint8.
+        images: (N, height, width, 3) uint8.
     """
     whole, bare = [], []
-    for scale, quality in picture_format.settings:
-        encoded = [picture_format.encode(_scaled(picture, scale), quality) for picture in pixels]
-        pictures = np.stack(
-            [_decoded(file, picture) for (file, _), picture in zip(encoded, pixels, strict=True)]
-        )
-        decibels, similarity = float(np.mean(psnr(pixels, pictures))), float(np.mean(ssim(pixels, pictures)))
+    for scale, quality in image_format.settings:
+        encoded = [image_format.encode(_scaled(image, scale), quality) for image in images]
+        decoded = np.stack([_decoded(file, image) for (file, _), image in zip(encoded, images, strict=True)])
+        decibels, similarity = float(np.mean(psnr(images, decoded))), float(np.mean(ssim(images, decoded)))
         setting = f"quality {quality} at scale {scale:g}"
         whole.append(Point(setting, float(np.mean([len(file) for file, _ in encoded])), decibels, similarity))
         bare.append(Point(setting, float(np.mean([size for _, size in encoded])), decibels, similarity))
     return [
-        Curve(picture_format.name, _unbeaten(whole)),
-        Curve(f"{picture_format.name}, bare", _unbeaten(bare), bare=True),
+        Curve(image_format.name, _unbeaten(whole)),
+        Curve(f"{image_format.name}, bare", _unbeaten(bare), bare=True),
     ]
 
 
-def _scaled(picture: ImageArray, scale: float) -> Image.Image:
-    image = Image.fromarray(picture)
+def _scaled(original: ImageArray, scale: float) -> Image.Image:
+    image = Image.fromarray(original)
     size = round(image.width * scale), round(image.height * scale)
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
@@ -113,11 +111,11 @@ def _settings(qualities: dict[float, Sequence[int]]) -> list[tuple[float, int]]:
 
 
 FORMATS = (
-    PictureFormat("JPEG", _jpeg, _settings({0.25: (1, 10, 25), 0.5: (1, 10, 25, 50), 1: (1, 5, 10, 20, 35)})),
-    PictureFormat(
+    ImageFormat("JPEG", _jpeg, _settings({0.25: (1, 10, 25), 0.5: (1, 10, 25, 50), 1: (1, 5, 10, 20, 35)})),
+    ImageFormat(
         "WebP",
         _webp,
         _settings({0.25: (0, 10), 1 / 3: (0, 10, 30), 0.5: (0, 5, 10, 30), 1: (0, 5, 10, 20, 40)}),
     ),
-    PictureFormat("AVIF", _avif, _settings({0.25: (0, 20), 0.5: (0, 10, 20, 30), 1: (0, 10, 20, 35)})),
+    ImageFormat("AVIF", _avif, _settings({0.25: (0, 20), 0.5: (0, 10, 20, 30), 1: (0, 10, 20, 35)})),
 )

@@ -1,5 +1,7 @@
-"""How sets of pictures compare, by points that stand for them: Frechet distance, precision and recall,
-nearest neighbours, smoothness of paths; and how a cloud of latents compares with N(0, I)."""
+"""Metrics of distributions: Frechet distance, precision and recall, nearest neighbours, aggregate posterior.
+
+Images are compared by points that stand for them: features of a network, or thumbnails.
+"""
 
 from typing import NamedTuple
 
@@ -9,7 +11,6 @@ from numpy.typing import NDArray
 from app.images.arrays import ImageArray
 
 Points = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 
 NEIGHBOURS = 3
 """Of the balls that precision and recall are counted by (Kynkaanniemi et al. 2019)."""
@@ -17,7 +18,7 @@ NEIGHBOURS = 3
 ROWS = 512
 """So many rows of a matrix of distances are held at a time."""
 
-BLOCK = 4
+THUMBNAIL_BLOCK = 4
 """Pixels of a side that a thumbnail averages to one."""
 
 
@@ -36,15 +37,15 @@ def frechet_distance(some: Points, others: Points) -> float:
     covariance_a, covariance_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     values, vectors = np.linalg.eigh(covariance_a)
     root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
-    shared = np.linalg.eigvalsh(root @ covariance_b @ root)
-    traces = np.trace(covariance_a) + np.trace(covariance_b) - 2 * np.sqrt(np.maximum(shared, 0)).sum()
+    product = np.linalg.eigvalsh(root @ covariance_b @ root)
+    traces = np.trace(covariance_a) + np.trace(covariance_b) - 2 * np.sqrt(np.maximum(product, 0)).sum()
     return float(offset @ offset + traces)
 
 
 def precision_recall(real: Points, generated: Points) -> tuple[float, float]:
     """Improved precision and recall (Kynkaanniemi et al. 2019).
 
-    Precision is the share of the generated points that lie in the ball of a real one, up to its third
+    Precision is the fraction of the generated points that lie in the ball of a real one, up to its third
     nearest real neighbour; recall is the same with the roles exchanged. Points drawn from the same density
     have both alike, well below 1. The balls grow where points are few: compare sets of the same count alone.
 
@@ -56,20 +57,22 @@ def precision_recall(real: Points, generated: Points) -> tuple[float, float]:
 
 def nearest_distances(points: Points, references: Points) -> Points:
     """Euclidean distance of each of (N, F) points to the nearest of (M, F) references, (N,)."""
-    parts = [_squares(points[i : i + ROWS], references).min(axis=1) for i in range(0, len(points), ROWS)]
+    parts = [
+        _squared_distances(points[i : i + ROWS], references).min(axis=1) for i in range(0, len(points), ROWS)
+    ]
     distances: Points = np.sqrt(np.concatenate(parts))
     return distances
 
 
-def thumbnails(pixels: ImageArray) -> Points:
-    """Means of squares of BLOCK x BLOCK pixels, (N, values) float32.
+def thumbnails(images: ImageArray) -> Points:
+    """Means of squares of THUMBNAIL_BLOCK x THUMBNAIL_BLOCK pixels, (N, values) float32.
 
     Scaled so that the Euclidean distance of two rows is their root mean square difference in grey levels.
     """
-    count, height, width, channels = pixels.shape
-    rows, columns = height // BLOCK, width // BLOCK
-    whole = pixels[:, : rows * BLOCK, : columns * BLOCK]
-    squares = whole.reshape(count, rows, BLOCK, columns, BLOCK, channels)
+    count, height, width, channels = images.shape
+    rows, columns = height // THUMBNAIL_BLOCK, width // THUMBNAIL_BLOCK
+    whole = images[:, : rows * THUMBNAIL_BLOCK, : columns * THUMBNAIL_BLOCK]
+    squares = whole.reshape(count, rows, THUMBNAIL_BLOCK, columns, THUMBNAIL_BLOCK, channels)
     means = squares.mean(axis=(2, 4), dtype=np.float32).reshape(count, -1)
     scaled: Points = means / np.float32(np.sqrt(means.shape[1]))
     return scaled
@@ -100,7 +103,7 @@ def aggregate_posterior(draws: Points) -> dict[str, float]:
     """How far latents are from N(0, I), by the Gaussian N(m, S) fitted to them, in float64.
 
     Args:
-        draws: (N, L), one draw from the posterior of each picture, N > L.
+        draws: (N, L), one draw from the posterior of each image, N > L.
 
     Returns:
         largest_mean, the largest |m| of a dimension; least_, median_ and largest_variance of a dimension;
@@ -123,20 +126,21 @@ def aggregate_posterior(draws: Points) -> dict[str, float]:
 
 
 def _covered(points: Points, centres: Points) -> float:
-    """The share of the points that lie in the ball of at least one centre."""
+    """The fraction of the points that lie in the ball of at least one centre."""
     radii = np.empty(len(centres), dtype=np.float32)
     for start in range(0, len(centres), ROWS):
-        squares = _squares(centres[start : start + ROWS], centres)
+        squares = _squared_distances(centres[start : start + ROWS], centres)
         rows = np.arange(len(squares))
         squares[rows, start + rows] = -1  # itself comes first, whatever the rounding
         radii[start : start + ROWS] = np.partition(squares, NEIGHBOURS, axis=1)[:, NEIGHBOURS]
     inside = [
-        (_squares(points[i : i + ROWS], centres) <= radii).any(axis=1) for i in range(0, len(points), ROWS)
+        (_squared_distances(points[i : i + ROWS], centres) <= radii).any(axis=1)
+        for i in range(0, len(points), ROWS)
     ]
     return float(np.concatenate(inside).mean())
 
 
-def _squares(points: Points, references: Points) -> Points:
+def _squared_distances(points: Points, references: Points) -> Points:
     """Squared distances (N, M), by one matrix product."""
     centre = references.mean(axis=0)  # what is near zero loses less to rounding
     a, b = points - centre, references - centre

@@ -1,6 +1,7 @@
-"""Pictures of a trained model: loss curve, reconstructions, samples of both priors, interpolations."""
+"""Plots of a model: loss, reconstructions, samples of both priors, interpolations, rate and distortion."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -12,18 +13,21 @@ from app.model.interpolation import even_lambdas, interpolate
 from app.model.latents import standard_draws
 from app.model.prior import Prior
 from model_training.backends.base import Backend
+from model_training.compression.image_formats import Curve
 
 matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
+from matplotlib.ticker import ScalarFormatter
 
-SCALE = 2
+ENLARGEMENT = 2
 COLUMNS = 8
 FRAMES = 9
+BYTE_TICKS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 
 
-def loss_curve(metrics: Path, target: Path) -> None:
-    """Training and validation loss over the epochs, with its two parts and the validation PSNR.
+def plot_loss(metrics: Path, target: Path) -> None:
+    """Training and validation loss over the epochs, with its KL divergence and the PSNR.
 
     Args:
         metrics: the metrics.jsonl of a run.
@@ -54,9 +58,9 @@ def loss_curve(metrics: Path, target: Path) -> None:
     plt.close(figure)
 
 
-def reconstructions(backend: Backend, pixels: ImageArray, target: Path, *, originals: bool) -> None:
+def plot_reconstructions(backend: Backend, images: ImageArray, target: Path, *, originals: bool) -> None:
     """Rows of reconstructions from the mean, each below its originals where those may be shown."""
-    shown = pixels[: 3 * COLUMNS]
+    shown = images[: 3 * COLUMNS]
     decoded = backend.decode(backend.encode(shown)[0])
     rows: list[ImageArray] = []
     for start in range(0, len(shown), COLUMNS):
@@ -66,34 +70,60 @@ def reconstructions(backend: Backend, pixels: ImageArray, target: Path, *, origi
     _save(np.concatenate(rows), target)
 
 
-def samples(backend: Backend, prior: Prior | None, target: Path, *, seed: int = 0) -> None:
-    """Pictures decoded from random latents: of the fitted prior, or without one of N(0, I)."""
+def plot_samples(backend: Backend, prior: Prior | None, target: Path, *, seed: int = 0) -> None:
+    """Images decoded from random latents: of the fitted prior, or without one of N(0, I)."""
     count = 4 * COLUMNS
     latents = prior.draw(count, seed, 1.0) if prior else standard_draws(count, backend.latent_dim, seed, 1.0)
     _save(_grid(backend.decode(latents)), target)
 
 
-def interpolations(backend: Backend, pixels: ImageArray, target: Path) -> None:
-    """Each row goes from one picture to another by lambda from 0 to 1 in equal steps."""
-    mean, _ = backend.encode(pixels[:12])
+def plot_interpolations(backend: Backend, images: ImageArray, target: Path) -> None:
+    """Linear paths between the latents of two images each, a row for a path, lambda from 0 to 1."""
+    mean, _ = backend.encode(images[:12])
     lambdas = even_lambdas(FRAMES)
     rows = [interpolate(mean[i : i + 2], lambdas, "linear", None) for i in range(0, len(mean) - 1, 2)]
     _save(np.concatenate([_row(backend.decode(latents)) for latents in rows]), target)
 
 
-def _row(pictures: ImageArray) -> ImageArray:
-    """Side by side, filled up with white to COLUMNS (FRAMES for longer rows)."""
-    missing = max(0, COLUMNS - len(pictures))
-    blank: ImageArray = np.full((missing, *pictures.shape[1:]), 255, dtype=np.uint8)
-    return np.concatenate([*pictures, *blank], axis=1)
+def plot_rate_distortion(ours: Curve, others: Sequence[Curve], target: Path) -> None:
+    """PSNR and SSIM over the bytes of an image; bare curves are dashed, in the colour of the one before."""
+    figure, panels = plt.subplots(1, 2, figsize=(13, 4.6), layout="constrained")
+    for panel, key, title in ((panels[0], "psnr", "PSNR (dB)"), (panels[1], "ssim", "SSIM")):
+        colour = 0
+        for curve in (ours, *others):
+            colour += not curve.bare
+            panel.plot(
+                [point.bytes for point in curve.points],
+                [getattr(point, key) for point in curve.points],
+                "o--" if curve.bare else "o-",
+                color=f"C{colour - 1}",
+                alpha=0.45 if curve.bare else 1,
+                label=curve.name,
+                linewidth=2.4 if curve is ours else 1.2,
+                markersize=3,
+            )
+        panel.set(title=title, xlabel="bytes per picture", xscale="log")
+        panel.set_xticks(BYTE_TICKS)
+        panel.xaxis.set_major_formatter(ScalarFormatter())
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
+    panels[0].legend()
+    figure.savefig(target, dpi=110)
+    plt.close(figure)
 
 
-def _grid(pictures: ImageArray) -> ImageArray:
-    return np.concatenate([_row(pictures[i : i + COLUMNS]) for i in range(0, len(pictures), COLUMNS)])
+def _row(images: ImageArray) -> ImageArray:
+    """Side by side, filled up with white to COLUMNS; more than that make a longer row."""
+    missing = max(0, COLUMNS - len(images))
+    blank: ImageArray = np.full((missing, *images.shape[1:]), 255, dtype=np.uint8)
+    return np.concatenate([*images, *blank], axis=1)
 
 
-def _save(pixels: ImageArray, target: Path) -> None:
-    image = Image.fromarray(pixels)
-    image.resize((image.width * SCALE, image.height * SCALE), Image.Resampling.LANCZOS).save(
-        target, optimize=True
-    )
+def _grid(images: ImageArray) -> ImageArray:
+    return np.concatenate([_row(images[i : i + COLUMNS]) for i in range(0, len(images), COLUMNS)])
+
+
+def _save(grid: ImageArray, target: Path) -> None:
+    image = Image.fromarray(grid)
+    size = image.width * ENLARGEMENT, image.height * ENLARGEMENT
+    image.resize(size, Image.Resampling.LANCZOS).save(target, optimize=True)

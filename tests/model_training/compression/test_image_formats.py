@@ -8,9 +8,9 @@ from PIL import Image
 from app.images.arrays import ImageArray
 from model_training.backends.base import Floats
 from model_training.compression.fit import training_statistics
-from model_training.compression.image_formats import FORMATS, Curve, PictureFormat, format_curves
+from model_training.compression.image_formats import FORMATS, Curve, ImageFormat, format_curves
 from model_training.compression.rate_distortion import Point, rate_distortion
-from model_training.evaluation.rate_plot import rate_distortion_plot
+from model_training.evaluation.plots import plot_rate_distortion
 
 BLOCK = 4
 
@@ -45,9 +45,9 @@ def test_coarser_steps_take_fewer_bytes_and_lose_more(cars: ImageArray, other_ca
     assert fine.step == 0.5
 
 
-@pytest.mark.parametrize("picture_format", FORMATS, ids=lambda one: one.name)
-def test_the_formats_improve_with_their_bytes(picture_format: PictureFormat, cars: ImageArray) -> None:
-    whole, bare = format_curves(picture_format, cars[:2])
+@pytest.mark.parametrize("image_format", FORMATS, ids=lambda one: one.name)
+def test_the_formats_improve_with_their_bytes(image_format: ImageFormat, cars: ImageArray) -> None:
+    whole, bare = format_curves(image_format, cars[:2])
     assert not whole.bare
     assert bare.bare
     for curve in (whole, bare):
@@ -69,7 +69,7 @@ def test_settings_that_another_one_beats_are_left_out(cars: ImageArray) -> None:
         image.quantize(levels[quality]).convert("RGB").save(file, "PNG")
         return file.getvalue().ljust(3000 + sizes[quality], b"\0"), sizes[quality]
 
-    whole, bare = format_curves(PictureFormat("x", encode, [(1, 1), (1, 2), (1, 3)]), cars[:3])
+    whole, bare = format_curves(ImageFormat("x", encode, [(1, 1), (1, 2), (1, 3)]), cars[:3])
     assert [point.setting for point in bare.points] == ["quality 1 at scale 1", "quality 3 at scale 1"]
     assert [point.bytes for point in bare.points] == [10, 20]
     assert [point.bytes for point in whole.points] == [3010, 3020]
@@ -78,10 +78,10 @@ def test_settings_that_another_one_beats_are_left_out(cars: ImageArray) -> None:
 def test_the_plot_shows_every_curve(tmp_path: Path) -> None:
     ours = Curve("ours", [Point("", 32, 18, 0.5), Point("", 64, 20, 0.6)])
     points = [Point("", 128, 17, 0.4), Point("", 700, 25, 0.8)]
-    rate_distortion_plot(
+    plot_rate_distortion(
         ours, [Curve("other", points), Curve("bare", points, bare=True)], tmp_path / "two.png"
     )
-    rate_distortion_plot(ours, [], tmp_path / "one.png")
+    plot_rate_distortion(ours, [], tmp_path / "one.png")
     blue, orange = (0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E)
     for name, colours in (("one", [blue]), ("two", [blue, orange])):
         with Image.open(tmp_path / f"{name}.png") as picture:

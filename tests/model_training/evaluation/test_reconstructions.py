@@ -13,7 +13,11 @@ from model_training.backends.onnx_backend import OnnxBackend
 from model_training.backends.torch_backend import TorchBackend
 from model_training.evaluation import simclr
 from model_training.evaluation.feature_network import FeatureNetwork
-from model_training.evaluation.reconstructions import binary_cross_entropy, bits_per_dim, evaluate
+from model_training.evaluation.reconstructions import (
+    binary_cross_entropy,
+    bits_per_dim,
+    evaluate_reconstructions,
+)
 from model_training.evaluation.samples import evaluate_samples
 from model_training.export.model_folder import export
 
@@ -37,7 +41,7 @@ class Mirror:
 
 
 def test_figures_that_are_known(cars: ImageArray) -> None:
-    metrics = evaluate(Mirror(cars), cars)
+    metrics = evaluate_reconstructions(Mirror(cars), cars)
     assert metrics["pictures"] == len(cars)
     assert metrics["psnr"] == pytest.approx(20 * math.log10(255 / 10))
     assert metrics["kl"] == pytest.approx(2.0)
@@ -66,8 +70,8 @@ def test_cross_entropy_by_hand() -> None:
 def test_torch_and_onnx_agree(run_folder: Path, other_cars: ImageArray, tmp_path: Path) -> None:
     export(run_folder, tmp_path / "1", name="cars", version=1, pictures=other_cars, data={}, metrics={})
     trained, served = (
-        evaluate(TorchBackend(run_folder), other_cars),
-        evaluate(OnnxBackend(tmp_path / "1"), other_cars),
+        evaluate_reconstructions(TorchBackend(run_folder), other_cars),
+        evaluate_reconstructions(OnnxBackend(tmp_path / "1"), other_cars),
     )
     assert trained == pytest.approx(served, rel=1e-3)  # export rounds weights to float16
     assert trained["psnr"] > 8
