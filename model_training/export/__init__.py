@@ -1,1 +1,1 @@
-"""Export of a run to a model folder: ONNX graphs, checked and quantised."""
+"""Export of a run to a model folder: ONNX graphs, checked against PyTorch and quantised."""

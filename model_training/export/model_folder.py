@@ -1,4 +1,4 @@
-"""A run's best model -> a model folder: ONNX graphs checked against PyTorch, the prior, the manifest."""
+"""Export of a run to a model folder: graphs checked against PyTorch, int8 graphs, prior, manifest."""
 
 import copy
 import logging
@@ -28,32 +28,35 @@ from model_training.backends.torch_backend import DecoderGraph, EncoderGraph, To
 from model_training.export.onnx_graph import (
     OPSET,
     fold_batch_norms,
-    round_weights,
+    round_to_float16,
     save_graph,
-    store_as_half,
+    store_as_float16,
     trace_graph,
 )
-from model_training.export.parity import check, draws
+from model_training.export.parity import check_parity, draw_latents
 from model_training.export.quantise import quantise
-from model_training.export.split_concat_conv import split_joined_convolutions
-from model_training.networks.vae import parameter_count
+from model_training.export.split_concat_conv import split_concat_convolutions
+from model_training.networks.vae import VAE, parameter_count
 from model_training.run_folder import PRIOR
 
 MAX_INT8_LOSS = 0.05
 """Most dB of PSNR that the int8 graphs may lose, end to end."""
 
-CALIBRATION_PICTURES = 256
+CALIBRATION_IMAGES = 256
+
+ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
+ENCODER_INT8, DECODER_INT8 = "encoder-int8.onnx", "decoder-int8.onnx"
 
 logger = logging.getLogger(__name__)
 
 
-def export(
+def export_run(
     run: Path,
     target: Path,
     *,
     name: str,
     version: int,
-    pictures: ImageArray,
+    images: ImageArray,
     data: dict[str, object],
     metrics: dict[str, float],
 ) -> Manifest:
@@ -65,8 +68,8 @@ def export(
     Args:
         run: a training run; its prior.npz, where there is one, comes along.
         target: the folder to write; an existing one is replaced.
-        pictures: (N, height, width, 3) uint8 real pictures, N >= 2: for the numeric check, and in turns to
-            calibrate the int8 graphs and to measure their loss.
+        images: (N, height, width, 3) uint8 photographs, N >= 2: for the check against PyTorch, and in turns
+            to calibrate the int8 graphs and to measure their loss.
         data: what the weights were trained on and under which terms, for the manifest.
         metrics: measured quality, for the manifest.
 
@@ -76,28 +79,20 @@ def export(
     """
     backend = TorchBackend(run)
     model = fold_batch_norms(backend.model)
-    check(backend, TorchGraphs(model), pictures)
-    round_weights(model)
+    check_parity(backend, TorchGraphs(model), images)
+    round_to_float16(model)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as scratch:
         folder = Path(scratch) / target.name
         folder.mkdir()
-        example = torch.zeros(2, backend.height, backend.width, 3, dtype=torch.uint8)
-        encoder = trace_graph(EncoderGraph(model), example, ["pictures"], ["mean", "log_variance"])
-        decoder = trace_graph(
-            DecoderGraph(model), torch.zeros(2, backend.latent_dim), ["latents"], ["pictures"]
-        )
-        save_graph(store_as_half(encoder), folder / "encoder.onnx")
-        split = copy.deepcopy(decoder)
-        split_joined_convolutions(split)
-        save_graph(store_as_half(split), folder / "decoder.onnx")
-        served = OnnxGraphs(folder / "encoder.onnx", folder / "decoder.onnx")
-        parity = check(TorchGraphs(model), served, pictures)
-        int8 = _write_int8(folder, encoder, decoder, served, pictures)
-        prior: ModelFile | None = None
-        if (run / PRIOR).is_file():
-            shutil.copyfile(run / PRIOR, folder / PRIOR)
-            prior = describe_file(folder / PRIOR)
+        encoder, decoder = _trace(model, backend)
+        save_graph(store_as_float16(encoder), folder / ENCODER)
+        fast_decoder = copy.deepcopy(decoder)
+        split_concat_convolutions(fast_decoder)
+        save_graph(store_as_float16(fast_decoder), folder / DECODER)
+        exported = OnnxGraphs(folder / ENCODER, folder / DECODER)
+        parity = check_parity(TorchGraphs(model), exported, images)
+        int8 = _write_int8(folder, encoder, decoder, exported, images)
         manifest = Manifest(
             name=name,
             version=version,
@@ -107,9 +102,9 @@ def export(
             parameters=parameter_count(backend.model),
             opset=OPSET,
             files=ModelFiles(
-                describe_file(folder / "encoder.onnx"),
-                describe_file(folder / "decoder.onnx"),
-                prior,
+                describe_file(folder / ENCODER),
+                describe_file(folder / DECODER),
+                _copy_prior(run, folder),
                 int8,
             ),
             parity=parity,
@@ -123,16 +118,30 @@ def export(
     return manifest
 
 
+def _trace(model: VAE, backend: TorchBackend) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """The encoder and the decoder of a model as graphs, under the names that the service knows."""
+    images = torch.zeros(2, backend.height, backend.width, 3, dtype=torch.uint8)
+    latents = torch.zeros(2, backend.latent_dim)
+    return (
+        trace_graph(EncoderGraph(model), images, ["pictures"], ["mean", "log_variance"]),
+        trace_graph(DecoderGraph(model), latents, ["latents"], ["pictures"]),
+    )
+
+
 def _write_int8(
-    folder: Path, encoder: onnx.ModelProto, decoder: onnx.ModelProto, served: Graphs, pictures: ImageArray
+    folder: Path,
+    encoder: onnx.ModelProto,
+    decoder: onnx.ModelProto,
+    exported: Graphs,
+    images: ImageArray,
 ) -> Int8Files | None:
     """Write the int8 graphs beside the others; None, and no files, where they lose too much."""
-    calibration, unseen = pictures[::2][:CALIBRATION_PICTURES], pictures[1::2]
-    latents = draws(*served.encode(calibration), np.random.default_rng(1))
-    paths = folder / "encoder-int8.onnx", folder / "decoder-int8.onnx"
-    save_graph(store_as_half(quantise(encoder, calibration)), paths[0])
-    save_graph(store_as_half(quantise(decoder, latents)), paths[1])
-    loss = int8_loss(served, OnnxGraphs(*paths), unseen)
+    calibration, unseen = images[::2][:CALIBRATION_IMAGES], images[1::2]
+    latents = draw_latents(*exported.encode(calibration), np.random.default_rng(1))
+    paths = folder / ENCODER_INT8, folder / DECODER_INT8
+    save_graph(store_as_float16(quantise(encoder, calibration)), paths[0])
+    save_graph(store_as_float16(quantise(decoder, latents)), paths[1])
+    loss = _int8_loss(exported, OnnxGraphs(*paths), unseen)
     if not loss.psnr <= MAX_INT8_LOSS:
         logger.warning("no int8 graphs: they would lose %.3f dB, more than %.2f dB", loss.psnr, MAX_INT8_LOSS)
         for path in paths:
@@ -142,15 +151,23 @@ def _write_int8(
     return Int8Files(describe_file(paths[0]), describe_file(paths[1]), loss)
 
 
-def int8_loss(full: Graphs, int8: Graphs, pictures: ImageArray) -> Int8Loss:
-    """What int8 costs from pictures to pictures, and in the latents between."""
-    (mean, _), (int8_mean, _) = full.encode(pictures), int8.encode(pictures)
-    qualities = psnr(pictures, full.decode(mean)), psnr(pictures, int8.decode(int8_mean))
+def _int8_loss(full: Graphs, int8: Graphs, images: ImageArray) -> Int8Loss:
+    """What int8 costs from images to images, and in the latents between."""
+    (mean, _), (int8_mean, _) = full.encode(images), int8.encode(images)
+    qualities = psnr(images, full.decode(mean)), psnr(images, int8.decode(int8_mean))
     return Int8Loss(
-        pictures=len(pictures),
+        pictures=len(images),
         psnr=float(np.mean(qualities[0]) - np.mean(qualities[1])),
         latents=float(np.linalg.norm(int8_mean - mean) / np.linalg.norm(mean)),
     )
+
+
+def _copy_prior(run: Path, folder: Path) -> ModelFile | None:
+    """Take the run's fitted prior along; None where none was fitted."""
+    if not (run / PRIOR).is_file():
+        return None
+    shutil.copyfile(run / PRIOR, folder / PRIOR)
+    return describe_file(folder / PRIOR)
 
 
 def _keep_card(target: Path, folder: Path) -> None:

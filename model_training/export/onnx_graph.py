@@ -1,4 +1,4 @@
-"""ONNX graphs: traced, with folded batch norms and weights stored in float16."""
+"""ONNX graphs of modules: batch norms folded, traced, weights stored in float16."""
 
 import copy
 import itertools
@@ -18,7 +18,6 @@ from model_training.torch_utils import fold_batch_norm
 
 OPSET = 18
 
-
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -30,24 +29,24 @@ def fold_batch_norms(model: Model) -> Model:
     model = copy.deepcopy(model).eval()
     for layers in model.modules():
         if isinstance(layers, nn.Sequential):
-            for place, (layer, norm) in enumerate(itertools.pairwise(layers)):
+            for index, (layer, norm) in enumerate(itertools.pairwise(layers)):
                 if (isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d)) or (
                     isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d)
                 ):
-                    layers[place], layers[place + 1] = fold_batch_norm(layer, norm), nn.Identity()
+                    layers[index], layers[index + 1] = fold_batch_norm(layer, norm), nn.Identity()
     return model
 
 
-def round_weights(model: nn.Module) -> None:
-    """Round matrices and kernels in place to values that float16 holds."""
+def round_to_float16(model: nn.Module) -> None:
+    """Round a model's matrices and kernels in place to values that float16 holds."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.copy_(parameter.half())
 
 
-def store_as_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A graph whose float32 weights that float16 holds exactly are stored so, in half the bytes.
+def store_as_float16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a graph that stores in half the bytes those float32 weights that float16 holds exactly.
 
     A Cast brings each back; ONNX Runtime computes it once, when it loads the graph.
     """
@@ -73,6 +72,12 @@ def store_as_half(model: onnx.ModelProto) -> onnx.ModelProto:
 def trace_graph(
     graph: nn.Module, example: torch.Tensor, inputs: Sequence[str], outputs: Sequence[str]
 ) -> onnx.ModelProto:
+    """The ONNX graph of a module, for any number of rows.
+
+    Args:
+        example: an input of two rows or more.
+        inputs, outputs: their names in the graph.
+    """
     for exporter in ("torch.onnx", "onnxscript", "onnx_ir"):  # they tell of every pass and missing package
         logging.getLogger(exporter).setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -89,16 +94,17 @@ def trace_graph(
         )
     assert program is not None
     model = program.model_proto
-    _strip_traces(model)
+    _strip_metadata(model)
     return model
 
 
 def save_graph(model: onnx.ModelProto, path: Path) -> None:
+    """Write a graph and check the file."""
     onnx.save(model, path)
     onnx.checker.check_model(path, full_check=True)
 
 
-def _strip_traces(model: onnx.ModelProto) -> None:
+def _strip_metadata(model: onnx.ModelProto) -> None:
     """Drop the exporter's notes on each node: stack traces with the paths of the machine it ran on."""
     graph = model.graph
     for noted in (

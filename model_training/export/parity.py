@@ -1,4 +1,4 @@
-"""Parity: ONNX against PyTorch, as numbers that must stay below tolerances."""
+"""Parity of ONNX Runtime with PyTorch: the largest differences, which must stay below tolerances."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from app.images.arrays import ImageArray
 from app.model.manifest import Parity
 from model_training.backends.base import Floats, Graphs
 
-CHECKED_BATCHES = (1, 2, 7, 64)
+BATCH_SIZES = (1, 2, 7, 64)
 
 LATENT_TOLERANCE = 1e-3
 """Largest difference allowed between the latents of PyTorch and of ONNX; rounding stays far below."""
@@ -19,20 +19,20 @@ class ParityError(ValueError):
     """The exported graphs do not compute what PyTorch computes."""
 
 
-def check(expected: Graphs, found: Graphs, pictures: ImageArray) -> Parity:
-    """Largest differences between two forms of a model, with real pictures and noise of the same size.
+def check_parity(expected: Graphs, found: Graphs, images: ImageArray) -> Parity:
+    """Largest differences between two forms of a model, with photographs and noise of the same size.
 
     Raises:
         ParityError: they exceed the tolerances.
     """
     random = np.random.default_rng(0)
     largest = np.zeros(3)
-    for batch in CHECKED_BATCHES:
-        noise = random.integers(0, 256, (batch, *pictures.shape[1:]), dtype=np.uint8)
-        for inputs in (noise, pictures[np.arange(batch) % len(pictures)]):
+    for size in BATCH_SIZES:
+        noise = random.integers(0, 256, (size, *images.shape[1:]), dtype=np.uint8)
+        for inputs in (noise, images[np.arange(size) % len(images)]):
             mean, log_variance = found.encode(inputs)
             expected_mean, expected_log_variance = expected.encode(inputs)
-            latents = draws(expected_mean, expected_log_variance, random)
+            latents = draw_latents(expected_mean, expected_log_variance, random)
             difference = found.decode(latents).astype(int) - expected.decode(latents)
             largest = np.maximum(
                 largest,
@@ -54,7 +54,7 @@ def check(expected: Graphs, found: Graphs, pictures: ImageArray) -> Parity:
     return parity
 
 
-def draws(mean: Floats, log_variance: Floats, random: np.random.Generator) -> Floats:
+def draw_latents(mean: Floats, log_variance: Floats, random: np.random.Generator) -> Floats:
     """One latent of each posterior."""
-    draws: Floats = mean + np.exp(0.5 * log_variance) * random.standard_normal(mean.shape, np.float32)
-    return draws
+    latents: Floats = mean + np.exp(0.5 * log_variance) * random.standard_normal(mean.shape, np.float32)
+    return latents

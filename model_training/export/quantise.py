@@ -1,4 +1,4 @@
-"""int8 graphs for CPUs: transposed convolutions rewritten as convolutions, then static quantisation."""
+"""Static int8 quantisation of a graph for CPUs, its transposed convolutions turned into sub-pixel ones."""
 
 import contextlib
 import copy
@@ -27,9 +27,9 @@ Rows = NDArray[Any]
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm"})
 """Where the time goes; other nodes are quantised only where they lead to one of these."""
 
-ELEMENTWISE = frozenset({"LeakyRelu", "Relu", "Sigmoid", "Clip"})
+ACTIVATIONS = frozenset({"LeakyRelu", "Relu", "Sigmoid", "Clip"})
 
-QUANTISED = (
+QUANTISED_OPERATORS = (
     *("Conv", "Gemm", "LeakyRelu", "Relu", "Sigmoid", "Clip", "Add", "Concat"),
     *("Reshape", "Flatten", "AveragePool", "DepthToSpace"),
 )
@@ -43,8 +43,8 @@ def quantise(graph: onnx.ModelProto, rows: Rows) -> onnx.ModelProto:
     """A graph of the same inputs and outputs whose products run in 8-bit integers.
 
     Activations are uint8. Weights are int8 with a scale per output channel, and of seven bits: on x86 without
-    VNNI the sum of two products of eight bits overflows its 16. Pictures enter as the uint8 they are. The
-    convolution that makes the pictures stays as it is: rounding its few weights costs quality, and with all
+    VNNI the sum of two products of eight bits overflows its 16. Images enter as the uint8 they are. The
+    convolution that makes the images stays as it is: rounding its few weights costs quality, and with all
     that goes with it its integer form takes as long.
 
     Args:
@@ -52,28 +52,28 @@ def quantise(graph: onnx.ModelProto, rows: Rows) -> onnx.ModelProto:
         rows: what to calibrate on, (N, ...) of the graph's input.
     """
     graph = copy.deepcopy(graph)
-    rewrite_transposed(graph)
+    rewrite_transposed_convolutions(graph)
     graph = onnx.shape_inference.infer_shapes(graph)
     add_pre_process_metadata(graph)
     name = graph.graph.input[0].name
     ranges: dict[str, list[dict[str, Any]]] = {}
-    scaled = _scaled_pictures(graph)
-    if scaled:
+    scaling = _scaling_nodes(graph)
+    if scaling:
         grey_levels = {"scale": np.array(1 / 255, np.float32), "zero_point": np.array(0, np.uint8)}
-        ranges[scaled[-1].output[0]] = [grey_levels]
+        ranges[scaling[-1].output[0]] = [grey_levels]
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         path = Path(folder) / "int8.onnx"
         quantize_static(
             graph,
             path,
-            _Reader(name, rows),
+            _CalibrationRows(name, rows),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(QUANTISED),
+            op_types_to_quantize=list(QUANTISED_OPERATORS),
             per_channel=True,
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_quantize=_chosen(graph),
+            nodes_to_quantize=_nodes_to_quantise(graph),
             calibrate_method=CalibrationMethod.Percentile,
             extra_options={
                 "CalibPercentile": PERCENTILE,
@@ -82,14 +82,14 @@ def quantise(graph: onnx.ModelProto, rows: Rows) -> onnx.ModelProto:
         )
         quantised = onnx.load(path)
     _keep_heads_float(quantised)
-    _take_pictures_as_they_are(quantised)
+    _feed_uint8(quantised)
     _drop_unused(quantised)
     del quantised.graph.value_info[:], quantised.metadata_props[:]
     onnx.checker.check_model(quantised, full_check=True)
     return quantised
 
 
-def rewrite_transposed(graph: onnx.ModelProto) -> None:
+def rewrite_transposed_convolutions(graph: onnx.ModelProto) -> None:
     """Turn inner transposed convolutions of kernel 4, stride 2, padding 1 into convolutions, in place.
 
     ONNX Runtime has no integer kernel for the transposed ones. The same numbers come from a convolution of
@@ -103,11 +103,11 @@ def rewrite_transposed(graph: onnx.ModelProto) -> None:
     for node in graph.graph.node:
         if node.name in moved:
             continue
-        if not (_doubles(node) and node.input[1] in weights and _leads_to_product(node, consumers)):
+        if not (_doubles_size(node) and node.input[1] in weights and _leads_to_product(node, consumers)):
             nodes.append(node)
             continue
         following = consumers[node.output[0]]
-        activation = following[0] if len(following) == 1 and following[0].op_type in ELEMENTWISE else None
+        activation = following[0] if len(following) == 1 and following[0].op_type in ACTIVATIONS else None
         result = activation.output[0] if activation else node.output[0]
         _replace_weights(weights, node)
         deep = f"{result}_deep"
@@ -152,8 +152,8 @@ def _replace_weights(weights: dict[str, onnx.TensorProto], node: onnx.NodeProto)
         bias.CopyFrom(numpy_helper.from_array(np.repeat(numpy_helper.to_array(bias), 4), name))
 
 
-def _doubles(node: onnx.NodeProto) -> bool:
-    """Whether it is a transposed convolution that makes a picture of exactly twice the size."""
+def _doubles_size(node: onnx.NodeProto) -> bool:
+    """Whether it is a transposed convolution that makes a feature map of exactly twice the size."""
     if node.op_type != "ConvTranspose":
         return False
     found = {a.name: helper.get_attribute_value(a) for a in node.attribute}
@@ -183,20 +183,20 @@ def _leads_to_product(node: onnx.NodeProto, consumers: dict[str, list[onnx.NodeP
     )
 
 
-def _chosen(graph: onnx.ModelProto) -> list[str]:
-    """The nodes to quantise: what leads to a product, and the products that do not make pictures.
+def _nodes_to_quantise(graph: onnx.ModelProto) -> list[str]:
+    """The nodes to quantise: what leads to a product, and the products that do not make images.
 
-    Those that read latents stay as they are too: they cost little, and rounding latents shows in pictures.
+    Those that read latents stay as they are too: they cost little, and rounding latents shows in images.
     """
     consumers = _consumers(graph)
-    outside = {node.name for node in _scaled_pictures(graph)}
+    outside = {node.name for node in _scaling_nodes(graph)}
     source = graph.graph.input[0]
     if source.type.tensor_type.elem_type == TensorProto.FLOAT:
         outside |= {node.name for node in consumers[source.name]}
     return [
         node.name
         for node in graph.graph.node
-        if node.op_type in QUANTISED
+        if node.op_type in QUANTISED_OPERATORS
         and node.name not in outside
         and (node.op_type == "Gemm" or _leads_to_product(node, consumers))
     ]
@@ -217,8 +217,8 @@ def _keep_heads_float(graph: onnx.ModelProto) -> None:
         graph.graph.node.remove(dequantiser)
 
 
-def _scaled_pictures(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The nodes Transpose, Cast and Div by 255 that make floats of pictures; none where it is otherwise."""
+def _scaling_nodes(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The nodes Transpose, Cast and Div by 255 that make floats of images; none where it is otherwise."""
     consumers = _consumers(graph)
     chain: list[onnx.NodeProto] = []
     name = graph.graph.input[0].name
@@ -231,20 +231,20 @@ def _scaled_pictures(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
     return chain if [numpy_helper.to_array(t).tolist() for t in divisors] == [255.0] else []
 
 
-def _take_pictures_as_they_are(graph: onnx.ModelProto) -> None:
+def _feed_uint8(graph: onnx.ModelProto) -> None:
     """Leave out the way to float and back: grey levels are the integers that quantising them would give."""
-    chain = _scaled_pictures(graph)
+    chain = _scaling_nodes(graph)
     if not chain:
         return
     consumers = _consumers(graph)
-    transpose, *scaling = chain
-    quantisers = consumers[scaling[-1].output[0]]
+    transpose, *to_float = chain
+    quantisers = consumers[to_float[-1].output[0]]
     if any(node.op_type != "QuantizeLinear" for node in quantisers):
         return
     for quantiser in quantisers:
         for node in consumers[quantiser.output[0]]:
             node.input[0] = transpose.output[0]
-    for node in (*scaling, *quantisers):
+    for node in (*to_float, *quantisers):
         graph.graph.node.remove(node)
 
 
@@ -254,7 +254,7 @@ def _drop_unused(graph: onnx.ModelProto) -> None:
         graph.graph.initializer.remove(tensor)
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
+class _CalibrationRows(CalibrationDataReader):  # type: ignore[misc]
     """Gives the rows one by one: the calibration cannot put batches of several sizes together."""
 
     def __init__(self, name: str, rows: Rows) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.images.arrays import ImageArray
-from app.model.prior import Prior
+from app.model.prior import GaussianMixture, Prior
 from model_training.backends.base import Floats
 from model_training.backends.onnx_backend import OnnxBackend
 from model_training.backends.torch_backend import TorchBackend
@@ -19,7 +19,7 @@ from model_training.evaluation.reconstructions import (
     evaluate_reconstructions,
 )
 from model_training.evaluation.samples import evaluate_samples
-from model_training.export.model_folder import export
+from model_training.export.model_folder import export_run
 
 
 class Mirror:
@@ -68,7 +68,7 @@ def test_cross_entropy_by_hand() -> None:
 
 
 def test_torch_and_onnx_agree(run_folder: Path, other_cars: ImageArray, tmp_path: Path) -> None:
-    export(run_folder, tmp_path / "1", name="cars", version=1, pictures=other_cars, data={}, metrics={})
+    export_run(run_folder, tmp_path / "1", name="cars", version=1, images=other_cars, data={}, metrics={})
     trained, served = (
         evaluate_reconstructions(TorchBackend(run_folder), other_cars),
         evaluate_reconstructions(OnnxBackend(tmp_path / "1"), other_cars),
@@ -98,7 +98,7 @@ def fitted(run_folder: Path, cars: ImageArray) -> Prior:
     """The Gaussian of the training pictures' latents."""
     mean, log_variance = TorchBackend(run_folder).encode(cars)
     covariance = np.cov(mean, rowvar=False) + np.diag(np.exp(log_variance).mean(axis=0))
-    return Prior([1.0], mean.mean(axis=0)[None], np.linalg.cholesky(covariance)[None])
+    return GaussianMixture([1.0], mean.mean(axis=0)[None], np.linalg.cholesky(covariance)[None])
 
 
 def test_samples_of_a_trained_model(
@@ -109,7 +109,7 @@ def test_samples_of_a_trained_model(
     fitted: Prior,
     tmp_path: Path,
 ) -> None:
-    export(run_folder, tmp_path / "1", name="cars", version=1, pictures=other_cars, data={}, metrics={})
+    export_run(run_folder, tmp_path / "1", name="cars", version=1, images=other_cars, data={}, metrics={})
     given = fitted, other_cars, cars, network
     figures = evaluate_samples(OnnxBackend(tmp_path / "1"), *given)
     assert figures == evaluate_samples(OnnxBackend(tmp_path / "1"), *given), "not all draws are seeded"
@@ -134,7 +134,7 @@ class Copier(Mirror):
 def test_a_model_that_only_repeats_its_training_pictures_is_found_out(
     cars: ImageArray, other_cars: ImageArray, network: FeatureNetwork
 ) -> None:
-    standard = Prior([1.0], np.zeros((1, 2)), np.eye(2)[None])
+    standard = GaussianMixture([1.0], np.zeros((1, 2)), np.eye(2)[None])
     figures = evaluate_samples(Copier(cars[:40, :, ::-1]), standard, other_cars, cars, network)
     assert figures["nearest_features_fitted_samples"] == pytest.approx(0, abs=1e-2)
     assert figures["nearest_pixels_fitted_samples"] == pytest.approx(0, abs=1e-2)

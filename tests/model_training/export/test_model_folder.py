@@ -15,19 +15,19 @@ from app.model.manifest import read_manifest
 from model_training.backends.onnx_backend import OnnxBackend
 from model_training.backends.torch_backend import TorchBackend
 from model_training.export import model_folder as export_module
-from model_training.export.model_folder import MAX_INT8_LOSS, export
-from model_training.export.onnx_graph import fold_batch_norms, store_as_half
+from model_training.export.model_folder import MAX_INT8_LOSS, export_run
+from model_training.export.onnx_graph import fold_batch_norms, store_as_float16
 from model_training.export.parity import ParityError
 from model_training.networks.vae import parameter_count
 
 
 def run_export(run: Path, target: Path, pictures: ImageArray) -> None:
-    export(
+    export_run(
         run,
         target,
         name="car-vae",
         version=3,
-        pictures=pictures,
+        images=pictures,
         data={"trained_on": "cars"},
         metrics={"psnr": 9.0},
     )
@@ -178,7 +178,7 @@ def test_weights_that_float16_does_not_hold_stay() -> None:
     ]
     graph = helper.make_graph(nodes, "graph", [x], [y], [exact, inexact])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    stored = store_as_half(model)
+    stored = store_as_float16(model)
     assert [tensor.data_type for tensor in stored.graph.initializer] == [
         *(onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT)
     ]

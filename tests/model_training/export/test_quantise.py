@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional as F
 
 from app.images.arrays import ImageArray
-from model_training.export.quantise import convolution_weight, quantise, rewrite_transposed
+from model_training.export.quantise import convolution_weight, quantise, rewrite_transposed_convolutions
 
 CHANNELS, LATENT_DIM, HEIGHT, WIDTH = 8, 5, 8, 12
 
@@ -179,7 +179,7 @@ def test_a_rewritten_graph_gives_the_same_numbers(decoder: onnx.ModelProto) -> N
     before.graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3, 16, 24]))
     after = onnx.ModelProto()
     after.CopyFrom(before)
-    rewrite_transposed(after)
+    rewrite_transposed_convolutions(after)
     assert kinds(after).count("DepthToSpace") == 2
     assert kinds(after).count("ConvTranspose") == 1, "the one that makes the pictures stays"
     active = kinds(after).index("LeakyRelu")
@@ -196,7 +196,7 @@ def test_other_transposed_convolutions_stay(decoder: onnx.ModelProto) -> None:
         for attribute in node.attribute:
             if attribute.name == "pads":
                 attribute.ints[:] = [0, 0, 2, 2]
-    rewrite_transposed(other)
+    rewrite_transposed_convolutions(other)
     assert kinds(other) == kinds(decoder)
 
 

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from model_training.export.split_concat_conv import split_joined_convolutions
+from model_training.export.split_concat_conv import split_concat_convolutions
 
 SIZE = 6
 
@@ -53,7 +53,7 @@ def kinds(model: onnx.ModelProto) -> list[str]:
 def test_many_channels_and_a_few_are_convolved_apart_to_the_same_result() -> None:
     model = joined_convolution(32, 3)
     expected = run(model, (32, 3))
-    split_joined_convolutions(model)
+    split_concat_convolutions(model)
     assert kinds(model) == ["Conv", "Conv", "Add"]
     assert sorted(tensor.name for tensor in model.graph.initializer) == ["b", "w.a", "w.b"]
     np.testing.assert_allclose(run(model, (32, 3)), expected, rtol=1e-4, atol=1e-4)
@@ -63,13 +63,13 @@ def test_many_channels_and_a_few_are_convolved_apart_to_the_same_result() -> Non
 def test_other_joins_stay_as_they_are(channels: tuple[int, ...]) -> None:
     model = joined_convolution(*channels)
     before = model.SerializeToString(deterministic=True)
-    split_joined_convolutions(model)
+    split_concat_convolutions(model)
     assert model.SerializeToString(deterministic=True) == before
 
 
 def test_what_is_joined_along_another_axis_stays_as_it_is() -> None:
     model = joined_convolution(35, 35, axis=2)
-    split_joined_convolutions(model)
+    split_concat_convolutions(model)
     assert kinds(model) == ["Concat", "Conv"]
 
 
@@ -77,5 +77,5 @@ def test_a_join_that_something_else_reads_too_stays_for_it() -> None:
     model = joined_convolution(16, 1)
     model.graph.node.append(helper.make_node("Neg", ["joined"], ["other"], "neg"))
     model.graph.output.append(helper.make_tensor_value_info("other", onnx.TensorProto.FLOAT, None))
-    split_joined_convolutions(model)
+    split_concat_convolutions(model)
     assert kinds(model) == ["Concat", "Conv", "Conv", "Add", "Neg"]
