@@ -1,9 +1,10 @@
-"""The manifest of a model folder: what training writes down about a model and serving checks."""
+"""Manifest of a model folder, model.json: what training writes down about a model and serving checks."""
 
+import dataclasses
 import hashlib
 import json
 import os
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -26,7 +27,7 @@ Precision = Literal["fp32", "int8"]
 
 @dataclass(frozen=True, config=STRICT)
 class ImageSize:
-    """Size of the model's pictures in pixels."""
+    """Size of the model's images in pixels."""
 
     width: PositiveInt
     height: PositiveInt
@@ -47,7 +48,7 @@ class Int8Loss:
 
     Attributes:
         pictures: how many it was measured on; it was calibrated on others.
-        psnr: dB lost from picture to picture; negative where int8 happens to be closer.
+        psnr: dB lost from image to image; negative where int8 happens to be closer.
         latents: length of the error of the means, relative to their own.
     """
 
@@ -128,8 +129,20 @@ class Manifest:
         return f"{self.name}/{self.version}"
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read model.json strictly and verify the files it names.
+@dataclasses.dataclass(frozen=True)
+class ModelFolder:
+    """A model folder that was read once: its manifest, and the files it names as they were verified."""
+
+    manifest: Manifest
+    contents: Mapping[ModelFile, bytes]
+
+    def content(self, file: ModelFile) -> bytes:
+        """The bytes of one of the manifest's files."""
+        return self.contents[file]
+
+
+def read_model_folder(folder: Path) -> ModelFolder:
+    """Read model.json strictly, and read and verify the files it names.
 
     Raises:
         ModelFolderError: something is missing, altered or not understood; the message names it in one line.
@@ -142,9 +155,12 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path} cannot be read ({error.strerror}); point the model folder at an exported model"
         ) from error
     manifest = _parse(path, document)
-    for file in manifest.files.all():
-        read_model_file(folder, file)
-    return manifest
+    return ModelFolder(manifest, {file: read_model_file(folder, file) for file in manifest.files.all()})
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest alone, with all that `read_model_folder` verifies."""
+    return read_model_folder(folder).manifest
 
 
 def _parse(path: Path, document: bytes) -> Manifest:
@@ -197,7 +213,7 @@ def describe_file(path: Path) -> ModelFile:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write model.json atomically; the same manifest gives the same bytes."""
-    document = json.dumps(asdict(manifest), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    document = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     temporary = folder / f".{MANIFEST_NAME}.{os.getpid()}"
     with temporary.open("w", encoding="utf-8") as file:
         file.write(document)

@@ -108,7 +108,7 @@ class Own(nn.Module):
 
 
 class Student(nn.Module):
-    """The network of app.model.prior_networks.Flow."""
+    """The network of app.model.prior_networks.CoarseGenerator."""
 
     def __init__(self, coordinates: int, width: int, depth: int) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class Student(nn.Module):
         return carried
 
     def arrays(self) -> dict[str, Floats]:
-        """The layers of app.model.prior_networks.Flow."""
+        """The layers of app.model.prior_networks.CoarseGenerator."""
         layers = [layer for layer in self.hidden if isinstance(layer, nn.Linear)]
         tensors = {
             "entry": self.entry.weight,
@@ -151,7 +151,7 @@ def fit_flow(
         steps: of the teacher; the others take their share.
 
     Returns:
-        the arrays of app.model.prior_networks.Flow.
+        the arrays of app.model.prior_networks.CoarseGenerator.
     """
     torch.manual_seed(seed)
     coordinates = encoded.means.shape[1]

@@ -74,7 +74,7 @@ class Teacher(nn.Module):
 
 
 class Student(nn.Module):
-    """The network of app.model.prior_networks.Details."""
+    """The network of app.model.prior_networks.FineGenerator."""
 
     places: Tensor
 
@@ -104,8 +104,8 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def arrays(self) -> dict[str, Floats]:
-        """The layers of app.model.prior_networks.Details, of the network in evaluation: normalisation becomes
-        part of the convolutions, and what the cells' places add part of a bias."""
+        """The layers of app.model.prior_networks.FineGenerator, of the network in evaluation: normalisation
+        becomes part of the convolutions, and what the cells' places add part of a bias."""
         kernel, shift = _folded(self.entry)
         shown = 2 * self.trailing.values
         places = F.conv2d(self.places, kernel[:, shown:], padding=1)[0] + shift[:, None, None]
@@ -164,7 +164,7 @@ def fit_details(
         steps: of the teacher; the others take their share.
 
     Returns:
-        the arrays of app.model.prior_networks.Details.
+        the arrays of app.model.prior_networks.FineGenerator.
     """
     torch.manual_seed(seed)
     leading = drawn.shape[1]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from app.images.arrays import ImageArray
 from app.model.latents import standard_draws
-from app.model.prior_networks import Flow
+from app.model.prior_networks import CoarseGenerator
 from model_training.backends.base import Backend, Floats
 from model_training.data.augmentation import augment
 from model_training.prior.coarse_flow import COORDINATES, fit_flow
@@ -80,7 +80,7 @@ def fit(
     flow = fit_flow(*leading, picture[:COORDINATES], steps)
     if len(gaussian.mean) <= COORDINATES:
         return gaussian, flow, {}
-    drawn = Flow(flow).carry(standard_draws(DRAWS, COORDINATES, seed=0).astype(np.float64))
+    drawn = CoarseGenerator(flow)(standard_draws(DRAWS, COORDINATES, seed=0).astype(np.float64))
     given = torch.from_numpy(drawn.astype(np.float32))
     return gaussian, flow, fit_details(known, unknown, picture, given, math.ceil(DETAIL_SHARE * steps))
 

@@ -89,7 +89,7 @@ def network(cars: ImageArray, tmp_path_factory: pytest.TempPathFactory) -> Featu
         batch_size=32,
     )
     path = tmp_path_factory.mktemp("features") / "features.onnx"
-    simclr.export(simclr.fit(recipe, cars), recipe, path)
+    simclr.export_network(simclr.fit(recipe, cars), recipe, path)
     return FeatureNetwork(path)
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from app.model.prior import Prior, read_prior
-from app.model.prior_networks import Details, Flow
+from app.model.prior import GeneratorPrior, read_prior
+from app.model.prior_networks import CoarseGenerator, FineGenerator
 from model_training.backends.base import Backend, Floats
 from model_training.prior import fit
 from model_training.prior.fine_flow import Student, fit_details
@@ -41,7 +41,7 @@ def test_the_details_that_are_served_are_those_that_were_trained() -> None:
     with torch.no_grad():
         leading, trailing = torch.split(torch.from_numpy(points).float(), [4, 5], 1)
         expected = student.eval()(leading, trailing).numpy()
-    completed = Details(student.arrays()).complete(points)
+    completed = FineGenerator(student.arrays())(points)
     np.testing.assert_array_equal(completed[:, :4], points[:, :4])
     assert np.abs(expected - points[:, 4:]).max() > 0.1
     np.testing.assert_allclose(completed[:, 4:], expected, rtol=1e-4, atol=1e-4)
@@ -60,7 +60,7 @@ def test_details_follow_what_is_coarse_around_them() -> None:
     )
     arrays = fit_details(targets, targets, one_cell_each(), coarse, steps=250)
     points = RANDOM.standard_normal((500, 2 * cells))
-    completed = Details(arrays).complete(points)
+    completed = FineGenerator(arrays)(points)
     wanted = (np.abs(points[:, :cells]) - 0.8) / 0.6
     error = np.square(completed[:, cells:] - wanted).mean() / np.square(wanted).mean()
     assert error < 0.3
@@ -79,9 +79,10 @@ class Linear(Mirror):
 def test_a_prior_of_many_coordinates_has_details(cars: np.ndarray, tmp_path: Path) -> None:
     backend: Backend = Linear(cars)
     gaussian, flow, found = fit.fit(backend, cars, cars[:40], steps=2)
-    fitted = Prior([1.0], gaussian.mean[None], gaussian.cholesky[None], Flow(flow), Details(found))
+    fitted = GeneratorPrior(gaussian.mean, gaussian.cholesky, CoarseGenerator(flow), FineGenerator(found))
     path = tmp_path / "prior.npz"
     fit.save(gaussian, flow, found, path)
     read = read_prior(path.read_bytes(), 70)
-    assert read.details is not None
+    assert isinstance(read, GeneratorPrior)
+    assert read.fine is not None
     np.testing.assert_allclose(read.draw(5, 1), fitted.draw(5, 1), atol=0.05)

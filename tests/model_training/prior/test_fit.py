@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from app.model.prior import Prior, read_prior
-from app.model.prior_networks import Flow
+from app.model.prior_networks import CoarseGenerator
 from model_training.backends.base import Floats
 from model_training.prior import fit
 from model_training.prior.coarse_flow import Student, fit_flow
@@ -60,7 +60,7 @@ def test_the_flow_that_is_served_is_the_one_that_was_trained() -> None:
     points = RANDOM.standard_normal((7, 5))
     with torch.no_grad():
         expected = network(torch.from_numpy(points).float()).numpy()
-    carried = Flow(network.arrays()).carry(points)
+    carried = CoarseGenerator(network.arrays())(points)
     assert np.abs(carried - points).max() > 0.01
     np.testing.assert_allclose(carried, expected, atol=1e-5)
 
