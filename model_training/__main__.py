@@ -56,8 +56,8 @@ def train(options: argparse.Namespace) -> int:
         try:
             run(
                 recipe,
-                pictures.pixels,
-                validation.pixels,
+                pictures.images,
+                validation.images,
                 options.out,
                 here,
                 resume=options.resume,
@@ -80,20 +80,20 @@ def fit_prior(options: argparse.Namespace) -> int:
 
     backend = TorchBackend(options.run_folder)
     pictures, validation = load_split(options.data, options.val, backend.width, backend.height, CACHE)
-    fitted = fit.fit(backend, pictures.pixels, validation.pixels, options.steps)
+    fitted = fit.fit(backend, pictures.images, validation.images, options.steps)
     fit.save(*fitted, options.run_folder / PRIOR)
     return 0
 
 
 def sharpen(options: argparse.Namespace) -> int:
     """Train a run's decoder on against a discriminator; the latents stay as they are."""
-    from model_training.adversarial import sharpen as run
+    from model_training.adversarial import fine_tune as run
     from model_training.recipe import Recipe
 
     recipe = Recipe.load(options.recipe)
     size = recipe.model.width, recipe.model.height
     pictures, validation = load_split(options.data, options.val, *size, CACHE)
-    pixels = pictures.pixels, validation.pixels
+    pixels = pictures.images, validation.images
     print(json.dumps(run(options.run_folder, options.out, recipe, *pixels, resume=options.resume), indent=2))
     return 0
 
@@ -102,23 +102,23 @@ def export(options: argparse.Namespace) -> int:
     """Write a model folder for the service."""
     from model_training.backends.torch_backend import TorchBackend
     from model_training.evaluation.reconstructions import evaluate_reconstructions
-    from model_training.export.model_folder import export as run
+    from model_training.export.model_folder import export_run
 
     target: Path = options.out
     if not target.name.isdigit():
         raise ValueError(f"--out is models/NAME/VERSION with a whole number for the version, not {target}")
     backend = TorchBackend(options.run_folder)
-    pixels = load(options.data, backend.width, backend.height, CACHE).pixels
+    pixels = load(options.data, backend.width, backend.height, CACHE).images
     figures = evaluate_reconstructions(backend, pixels)
     if options.train_data is not None:
-        training = load(options.train_data, backend.width, backend.height, CACHE).pixels
+        training = load(options.train_data, backend.width, backend.height, CACHE).images
         figures |= _sample_figures(options.run_folder, backend, pixels, training, options.features)
-    manifest = run(
+    manifest = export_run(
         options.run_folder,
         target,
         name=target.parent.name,
         version=int(target.name),
-        pictures=pixels,
+        images=pixels,
         data={"trained_on": options.trained_on},
         metrics=figures,
     )
@@ -132,11 +132,11 @@ def fit_features(options: argparse.Namespace) -> int:
 
     recipe = simclr.FeatureRecipe.load(options.recipe or simclr.DEFAULT_RECIPE)
     size = recipe.width, recipe.height
-    pixels = np.concatenate([load(source, *size, CACHE).pixels for source in options.data])
-    validation = load(options.val, *size, CACHE).pixels
+    pixels = np.concatenate([load(source, *size, CACHE).images for source in options.data])
+    validation = load(options.val, *size, CACHE).images
     network = simclr.fit(recipe, pixels)
-    simclr.export(network, recipe, options.out)
-    figures = {"pictures": len(pixels), "retrieval": simclr.retrieval(network, validation)}
+    simclr.export_network(network, recipe, options.out)
+    figures = {"pictures": len(pixels), "retrieval": simclr.retrieval_accuracy(network, validation)}
     print(json.dumps(figures, indent=2))
     return 0
 
@@ -148,10 +148,10 @@ def evaluate(options: argparse.Namespace) -> int:
 
     backend = open_backend(options.model)
     size = backend.width, backend.height
-    pixels = load(options.data, *size, CACHE).pixels
+    pixels = load(options.data, *size, CACHE).images
     figures: dict[str, object] = {**evaluate_reconstructions(backend, pixels)}
     if options.train_data is not None:
-        training = load(options.train_data, *size, CACHE).pixels
+        training = load(options.train_data, *size, CACHE).images
         figures |= _sample_figures(options.model, backend, pixels, training, options.features)
         searched, encoded = _compression_figures(backend, pixels, training)
         figures["compression"] = [dataclasses.asdict(point) for point in searched]
@@ -196,7 +196,7 @@ def fit_compressor(options: argparse.Namespace) -> int:
     from model_training.compression.fit import fit_compressor as run
 
     backend = open_backend(options.model)
-    training = load(options.data, backend.width, backend.height, CACHE).pixels
+    training = load(options.data, backend.width, backend.height, CACHE).images
     run(backend, training, options.step).save(options.model / COMPRESSOR)
     return 0
 
@@ -246,7 +246,7 @@ def plot(options: argparse.Namespace) -> int:
     from model_training.evaluation import plots
 
     backend = open_backend(options.model)
-    pixels = load(options.data, backend.width, backend.height, CACHE).pixels
+    pixels = load(options.data, backend.width, backend.height, CACHE).images
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     plots.plot_reconstructions(backend, pixels, out / "reconstructions.png", originals=options.originals)
@@ -256,7 +256,7 @@ def plot(options: argparse.Namespace) -> int:
         plots.plot_samples(backend, prior, out / "samples-fitted.png")
     plots.plot_interpolations(backend, pixels, out / "interpolations.png")
     if options.train_data is not None:
-        training = load(options.train_data, backend.width, backend.height, CACHE).pixels
+        training = load(options.train_data, backend.width, backend.height, CACHE).images
         searched, encoded = _compression_figures(backend, pixels, training)
         name = "/".join(options.model.parts[-2:])
         ours = Curve(name, searched[::-1])

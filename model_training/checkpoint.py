@@ -1,4 +1,4 @@
-"""Training state on disk: written atomically, read without unpickling code."""
+"""Checkpoint files: saved atomically, loaded without unpickling code."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Several processes as one: `torchrun --nproc-per-node N -m model_training train ...`."""
+"""World: the processes that torchrun started, training as one would with the same global batch."""
 
 import importlib
 import os
@@ -9,23 +9,24 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
 class World:
-    """Which of how many processes this is, and the device it computes on."""
+    """This process's place among those that train together, and the device it computes on."""
 
     rank: int
     size: int
     device: torch.device
 
-    def share(self, global_batch: Tensor) -> Tensor:
+    def shard(self, global_batch: Tensor) -> Tensor:
         """This process's part of a batch that all hold whole; its length is a multiple of `size`."""
         per_process = len(global_batch) // self.size
         return global_batch[self.rank * per_process : (self.rank + 1) * per_process]
 
-    def mean(self, values: Tensor) -> Tensor:
+    def all_reduce_mean(self, values: Tensor) -> Tensor:
         """The mean over the processes, in place."""
         if self.size > 1:
             dist.all_reduce(values)
@@ -71,43 +72,60 @@ def world(device: str) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-class SharedBatchNorm1d(nn.BatchNorm1d):
-    """Batch norm whose statistics are those of the global batch, on CPUs as on GPUs.
+def sync_batch_norm(model: nn.Module, world: World) -> nn.Module:
+    """Replace each batch norm inside a module by one whose statistics are those of the global batch.
 
-    Several processes thus train as one with the same global batch. PyTorch's SyncBatchNorm refuses CPUs.
+    Parameters, buffers and their names stay. PyTorch's SyncBatchNorm refuses CPUs.
     """
+    if world.device.type == "cuda":
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        return converted
+    for name, child in model.named_children():
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+            setattr(model, name, CpuSyncBatchNorm(child))
+        else:
+            sync_batch_norm(child, world)
+    return model
+
+
+class CpuSyncBatchNorm(nn.Module):
+    """Batch norm whose statistics are those of the global batch, for processes on CPUs."""
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
+        """`norm` gives its parameters and statistics; it has both, and a momentum."""
+        super().__init__()
+        assert norm.momentum is not None
+        self.weight, self.bias = norm.weight, norm.bias
+        for name, statistic in norm.named_buffers():
+            self.register_buffer(name, statistic)
+        self.momentum, self.eps = norm.momentum, norm.eps
+        self.train(norm.training)
 
     def forward(self, features: Tensor) -> Tensor:
-        return _normalise_over_processes(self, features) if self.training else super().forward(features)
-
-
-class SharedBatchNorm2d(nn.BatchNorm2d):
-    """The same for pictures."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        return _normalise_over_processes(self, features) if self.training else super().forward(features)
-
-
-def _normalise_over_processes(norm: nn.BatchNorm1d | nn.BatchNorm2d, features: Tensor) -> Tensor:
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    values = features.float()
-    others = [axis for axis in range(features.dim()) if axis != 1]
-    moments = torch.cat([values.mean(others), values.square().mean(others)])
-    total: Tensor = _Sum.apply(moments)  # type: ignore[no-untyped-call]
-    mean, square = (total / dist.get_world_size()).chunk(2)
-    variance = square - mean.square()
-    with torch.no_grad():
-        if norm.num_batches_tracked is not None:
-            norm.num_batches_tracked.add_(1)
-        count = features.numel() / features.shape[1] * dist.get_world_size()
-        momentum = norm.momentum if norm.momentum is not None else 0.1
-        norm.running_mean.lerp_(mean, momentum)
-        norm.running_var.lerp_(variance * count / (count - 1), momentum)
-    scale = norm.weight * torch.rsqrt(variance + norm.eps)
-    shift = norm.bias - mean * scale
-    places = (1, -1, *(1 for _ in others[1:]))
-    return (values * scale.view(places) + shift.view(places)).to(features.dtype)
+        """(N, C) or (N, C, H, W) -> the same shape and dtype."""
+        if not self.training:
+            return F.batch_norm(
+                features, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        values = features.float()
+        others = [axis for axis in range(features.dim()) if axis != 1]
+        moments = torch.cat([values.mean(others), values.square().mean(others)])
+        total: Tensor = _Sum.apply(moments)  # type: ignore[no-untyped-call]
+        mean, square = (total / dist.get_world_size()).chunk(2)
+        variance = square - mean.square()
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+            count = features.numel() / features.shape[1] * dist.get_world_size()
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        shift = self.bias - mean * scale
+        per_channel = (1, -1, *(1 for _ in others[1:]))
+        return (values * scale.view(per_channel) + shift.view(per_channel)).to(features.dtype)
 
 
 class _Sum(torch.autograd.Function):
@@ -124,12 +142,3 @@ class _Sum(torch.autograd.Function):
         total = gradient.clone()
         dist.all_reduce(total)
         return total
-
-
-def share_batch_norm(model: nn.Module) -> None:
-    """Turn each batch norm of a module into a shared one, in place."""
-    for module in model.modules():
-        if type(module) is nn.BatchNorm1d:
-            module.__class__ = SharedBatchNorm1d
-        elif type(module) is nn.BatchNorm2d:
-            module.__class__ = SharedBatchNorm2d

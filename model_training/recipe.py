@@ -109,18 +109,18 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
-class SharpeningConfig:
-    """The second stage, in which the decoder goes on against a discriminator.
+class AdversarialConfig:
+    """Adversarial fine-tuning: the decoder goes on against a discriminator.
 
     Attributes:
-        steps: of both networks; in each, batch_size pictures are reconstructed and as many latents are drawn
+        steps: of both networks; in each, batch_size images are reconstructed and as many latents are drawn
             from the prior.
         learning_rate: of the decoder, falling along half a cosine; the discriminator's stays, at its double.
         weight: how strongly the decoder follows the discriminator, as a part of how strongly it follows the
-            pictures.
+            images.
         channels: of the discriminator's four stages.
-        share: the result lies this far from the weights before to the moving average of those after; between
-            them sharpness goes further than what it costs.
+        interpolation: the result lies this far from the weights before to the moving average of those after;
+            between them sharpness goes further than what it costs.
     """
 
     steps: int
@@ -128,14 +128,14 @@ class SharpeningConfig:
     learning_rate: float
     weight: float
     channels: tuple[int, int, int, int]
-    share: float
+    interpolation: float
 
     def __post_init__(self) -> None:
         sizes = (self.batch_size, *self.channels)
         if self.steps < 1 or min(sizes) < 1 or len(self.channels) != 4 or self.learning_rate <= 0:
-            raise ValueError("sharpening: steps, batch_size, learning_rate, four channels must be positive")
-        if self.weight < 0 or not 0 < self.share <= 1:
-            raise ValueError("sharpening: weight >= 0 and 0 < share <= 1 are needed")
+            raise ValueError("adversarial: steps, batch_size, learning_rate, four channels must be positive")
+        if self.weight < 0 or not 0 < self.interpolation <= 1:
+            raise ValueError("adversarial: weight >= 0 and 0 < interpolation <= 1 are needed")
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Recipe:
     seed: int
     model: ModelConfig
     training: TrainingConfig
-    sharpening: SharpeningConfig | None = None
+    adversarial: AdversarialConfig | None = None
 
     @classmethod
     def load(cls, name_or_path: str) -> Self:
@@ -171,21 +171,22 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of `to_dict`. Unknown or missing keys raise TypeError."""
+        values = _in_present_words(values)
         model = dict(values["model"])
         kind = model.setdefault("architecture", "convolutional")
         if kind not in ARCHITECTURES:
             raise ValueError(f"model: architecture is one of {', '.join(ARCHITECTURES)}")
         if "channels" in model:
             model["channels"] = tuple(model["channels"])
-        sharpening = dict(values["sharpening"]) if values.get("sharpening") else None
-        if sharpening is not None and "channels" in sharpening:
-            sharpening["channels"] = tuple(sharpening["channels"])
+        adversarial = dict(values["adversarial"]) if values.get("adversarial") else None
+        if adversarial is not None and "channels" in adversarial:
+            adversarial["channels"] = tuple(adversarial["channels"])
         return cls(
             **{
                 **values,
                 "model": ARCHITECTURES[kind](**model),
                 "training": TrainingConfig(**values["training"]),
-                "sharpening": None if sharpening is None else SharpeningConfig(**sharpening),
+                "adversarial": None if adversarial is None else AdversarialConfig(**adversarial),
             }
         )
 
@@ -196,3 +197,12 @@ class Recipe:
     def with_epochs(self, epochs: int) -> Self:
         """The same recipe over another number of epochs."""
         return dataclasses.replace(self, training=dataclasses.replace(self.training, epochs=epochs))
+
+
+def _in_present_words(values: dict[str, Any]) -> dict[str, Any]:
+    """Values as runs recorded them while adversarial fine-tuning was called sharpening."""
+    if "sharpening" not in values:
+        return values
+    old = values["sharpening"]
+    new = old and {"interpolation" if name == "share" else name: value for name, value in old.items()}
+    return {name: value for name, value in values.items() if name != "sharpening"} | {"adversarial": new}

@@ -1,5 +1,6 @@
-"""Helpers on tensors and modules that several parts of training share."""
+"""Helpers on tensors and modules: uint8 to float, moving average of weights, cosine schedule, seeds."""
 
+import math
 from typing import TypeVar
 
 import numpy as np
@@ -10,19 +11,45 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 Layer = TypeVar("Layer", bound=nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
 
 
-def to_float(pixels: Tensor) -> Tensor:
+def to_float(images: Tensor) -> Tensor:
     """(N, height, width, 3) uint8 -> (N, 3, height, width) float32 in 0..1, channels last in memory."""
-    return pixels.permute(0, 3, 1, 2).float() / 255
+    return images.permute(0, 3, 1, 2).float() / 255
 
 
-def update_ema(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move the average a little towards the model; counters are taken over as they are."""
-    pairs = zip(average.state_dict().values(), model.state_dict().values(), strict=True)
-    for mean, value in pairs:
+@torch.no_grad()
+def update_ema(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Move the exponential moving average of a module's weights and buffers towards the module.
+
+    PyTorch's AveragedModel reads its counter on the host, for which a GPU would wait in every step.
+
+    Args:
+        average: began as a copy of `model`.
+        decay: reached from below as (step + 1) / (step + 10), so that the average soon leaves where it began.
+        step: how often the average has been moved before.
+    """
+    decay = min(decay, (step + 1) / (step + 10))
+    for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         if mean.is_floating_point():
             mean.lerp_(value, 1 - decay)
         else:
-            mean.copy_(value)
+            mean.copy_(value)  # batch norm's count of batches
+
+
+def cosine(progress: float) -> float:
+    """Half a cosine: from 1 at progress 0 to 0 at progress 1."""
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def cosine_with_warm_up(peak: float, step: int, steps: int, warm_up_steps: int) -> float:
+    """The learning rate of a step, counted from 0: half a cosine over all steps, in the first ones reached by
+    a linear rise."""
+    return peak * min(1.0, (step + 1) / warm_up_steps) * cosine(step / steps)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameter groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -1,4 +1,4 @@
-"""The training loop: step, evaluate, log, checkpoint."""
+"""Training loop: optimiser steps, then after each epoch validation, log and checkpoint."""
 
 import logging
 import math
@@ -14,14 +14,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from app.images.arrays import ImageArray
 from model_training.data.augmentation import augment
-from model_training.distributed import World, share_batch_norm
+from model_training.distributed import World, sync_batch_norm
 from model_training.networks.loss import Loss, negative_elbo
 from model_training.networks.vae import VAE
 from model_training.recipe import Recipe, TrainingConfig
 from model_training.run_folder import LATEST
 from model_training.run_log import RunLog
-from model_training.torch_utils import seed_from, to_float, update_ema
-from model_training.training_state import Training
+from model_training.torch_utils import cosine_with_warm_up, seed_from, to_float, update_ema
+from model_training.training_state import TrainingState
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Interrupted(Exception):
 
 def train(
     recipe: Recipe,
-    pixels: ImageArray,
+    images: ImageArray,
     validation: ImageArray,
     out: Path,
     world: World,
@@ -49,10 +49,10 @@ def train(
     compiled: bool = False,
     bf16: bool = False,
 ) -> dict[str, float]:
-    """Train to the recipe's last epoch.
+    """Train a VAE to the recipe's last epoch.
 
     Args:
-        pixels, validation: (N, height, width, 3) uint8.
+        images, validation: (N, height, width, 3) uint8.
         out: folder of the run: checkpoint.pt, best.pt, metrics.jsonl, tensorboard/.
         resume: go on from out/checkpoint.pt.
         compiled: run the model through torch.compile.
@@ -66,92 +66,92 @@ def train(
         Interrupted: SIGINT or SIGTERM came; the state is saved first.
         ValueError: data and recipe do not go together, or there is nothing to resume.
     """
-    batch_size = min(recipe.training.batch_size, len(pixels)) // world.size * world.size
+    batch_size = min(recipe.training.batch_size, len(images)) // world.size * world.size
     if batch_size < 2 * world.size:
-        raise ValueError(f"{len(pixels)} pictures are too few to train on in {world.size} processes")
-    training = (
-        Training.resume(out / LATEST, recipe, world.device)
+        raise ValueError(f"{len(images)} pictures are too few to train on in {world.size} processes")
+    state = (
+        TrainingState.resume(out / LATEST, recipe, world.device)
         if resume
-        else Training.start(recipe, world.device, pixels)
+        else TrainingState.start(recipe, world.device, images)
     )
-    data = torch.from_numpy(pixels).to(world.device)
+    data = torch.from_numpy(images).to(world.device)
     held_out = torch.from_numpy(validation).to(world.device)
-    network = _network(training.model, world, compiled)
-    steps = len(pixels) // batch_size
+    network = parallelise(state.model, world, compiled)
+    steps_per_epoch = len(images) // batch_size
     started, seen = time.perf_counter(), 0
     saved_at = started
     metrics: dict[str, float] = {}
-    with RunLog(out, training, steps, world.rank == 0) as report, _stop_flag() as stop:
-        while training.epoch < recipe.training.epochs:
-            order = _order(recipe.seed, training.epoch, len(pixels)).to(world.device)
+    with RunLog(out, state, steps_per_epoch, world.rank == 0) as run_log, _stop_flag() as stop:
+        while state.epoch < recipe.training.epochs:
+            order = epoch_order(recipe.seed, state.epoch, len(images)).to(world.device)
             network.train()
-            while training.step < steps:
-                batch = data[order[training.step * batch_size : (training.step + 1) * batch_size]]
-                training.totals += _step(training, network, batch, world, steps, bf16)
-                training.step += 1
+            while state.step < steps_per_epoch:
+                batch = data[order[state.step * batch_size : (state.step + 1) * batch_size]]
+                state.totals += training_step(state, network, batch, world, steps_per_epoch, bf16)
+                state.step += 1
                 seen += batch_size
-                report.step(training)
+                run_log.log_step(state)
                 if stop and world.size == 1:
-                    training.save(out)
-                    raise Interrupted(f"stopped in epoch {training.epoch + 1}; --resume goes on from there")
-            metrics = _end_epoch(training, held_out, world, steps)
+                    state.save(out)
+                    raise Interrupted(f"stopped in epoch {state.epoch + 1}; --resume goes on from there")
+            metrics = _end_epoch(state, held_out, world, steps_per_epoch)
             if world.rank == 0:
-                report.epoch(training, metrics)
+                run_log.log_epoch(state, metrics)
             stopping = world.any(bool(stop))
-            finished = training.epoch == recipe.training.epochs
+            finished = state.epoch == recipe.training.epochs
             if world.rank == 0 and (
                 finished or stopping or time.perf_counter() - saved_at > CHECKPOINT_SECONDS
             ):
-                training.save(out)
-                report.pictures(training, held_out)
+                state.save(out)
+                run_log.log_images(state, held_out)
                 saved_at = time.perf_counter()
             if stopping and not finished:
-                raise Interrupted(f"stopped after epoch {training.epoch}; --resume goes on from there")
+                raise Interrupted(f"stopped after epoch {state.epoch}; --resume goes on from there")
         if world.device.type == "cuda":
             torch.cuda.synchronize()
     log.info("%.0f pictures/s", seen / (time.perf_counter() - started))
     return metrics
 
 
-def validate(model: VAE, pixels: Tensor) -> dict[str, float]:
+def validate(model: VAE, images: Tensor) -> dict[str, float]:
     """Loss with seeded draws, and quality of the reconstructions from the mean, in float32.
 
     Args:
-        pixels: (N, height, width, 3) uint8 on the model's device.
+        images: (N, height, width, 3) uint8 on the model's device.
 
     Returns:
-        loss, reconstruction and kl in nats per picture, psnr in dB (mean of the pictures' own). The variance
+        loss, reconstruction and kl in nats per image, psnr in dB (mean of the images' own). The variance
         of a Gaussian is calibrated on each EVALUATION_BATCH.
     """
-    generator = torch.Generator(pixels.device).manual_seed(0)
-    sums = torch.zeros(4, dtype=torch.float64, device=pixels.device)
+    generator = torch.Generator(images.device).manual_seed(0)
+    sums = torch.zeros(4, dtype=torch.float64, device=images.device)
     model.eval()
     with torch.inference_mode():
-        for chunk in torch.split(pixels, EVALUATION_BATCH):
-            pictures = to_float(chunk)
+        for chunk in torch.split(images, EVALUATION_BATCH):
+            batch = to_float(chunk)
             noise = torch.randn(
-                len(chunk), model.config.latent_dim, generator=generator, device=pixels.device
+                len(batch), model.config.latent_dim, generator=generator, device=images.device
             )
-            output, posterior = model(pictures, noise)
-            loss = negative_elbo(output, pictures, posterior, model.likelihood)
-            errors = (model.to_pictures(model.decoder(posterior.mean)) - pictures).square().mean((1, 2, 3))
-            sums += torch.stack([*(part * len(chunk) for part in loss), (-10 * errors.log10()).sum()])
-    total, reconstruction, kl, psnr = (sums / len(pixels)).tolist()
+            output, posterior = model(batch, noise)
+            loss = negative_elbo(output, batch, posterior, model.likelihood)
+            errors = (model.to_images(model.decoder(posterior.mean)) - batch).square().mean((1, 2, 3))
+            sums += torch.stack([*(part * len(batch) for part in loss), (-10 * errors.log10()).sum()])
+    total, reconstruction, kl, psnr = (sums / len(images)).tolist()
     return {"loss": total, "reconstruction": reconstruction, "kl": kl, "psnr": psnr}
 
 
-def _network(model: VAE, world: World, compiled: bool) -> nn.Module:
+def parallelise(model: VAE, world: World, compiled: bool) -> nn.Module:
+    """The model as it is stepped: over all processes, compiled or not; its weights are the model's own."""
     network: nn.Module = model
     if world.size > 1:
-        share_batch_norm(model)
-        network = DistributedDataParallel(model)
+        network = DistributedDataParallel(sync_batch_norm(model, world))
     if compiled:
         network.compile()
     return network
 
 
-def _step(
-    training: Training, network: nn.Module, batch: Tensor, world: World, steps: int, bf16: bool
+def training_step(
+    state: TrainingState, network: nn.Module, batch: Tensor, world: World, steps_per_epoch: int, bf16: bool
 ) -> Tensor:
     """One optimiser step; its losses and squared error stay on the device, (4,) float32.
 
@@ -159,55 +159,57 @@ def _step(
     resumed run, and one over several processes, draws what an unbroken run in one process would.
     """
     device = world.device
-    number = training.epoch * steps + training.step
-    generator = torch.Generator(device).manual_seed(seed_from(training.recipe.seed, 1, number))
-    recipe, model = training.recipe, training.model
+    number = state.epoch * steps_per_epoch + state.step
+    generator = torch.Generator(device).manual_seed(seed_from(state.recipe.seed, 1, number))
+    recipe, model = state.recipe, state.model
     flips = torch.rand(len(batch), 1, 1, 1, generator=generator, device=device) < 0.5
     noise = torch.randn(len(batch), recipe.model.latent_dim, generator=generator, device=device)
-    pictures = to_float(torch.where(flips, batch.flip(2), batch))
+    images = to_float(torch.where(flips, batch.flip(2), batch))
     if recipe.training.augment:
-        pictures = augment(pictures, generator)
-    pictures = world.share(pictures)
-    for group in training.optimizer.param_groups:
-        group["lr"] = group["rate"] * _learning_rate(recipe.training, number, steps)
+        images = augment(images, generator)
+    images = world.shard(images)
+    for group in state.optimizer.param_groups:
+        group["lr"] = group["rate"] * learning_rate(recipe.training, number, steps_per_epoch)
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        output, posterior = network(pictures, world.share(noise))
-    loss = negative_elbo(output, pictures, posterior, model.likelihood, world.mean)
-    training.optimizer.zero_grad(set_to_none=True)
+        output, posterior = network(images, world.shard(noise))
+    loss = negative_elbo(output, images, posterior, model.likelihood, world.all_reduce_mean)
+    state.optimizer.zero_grad(set_to_none=True)
     loss.total.backward()  # type: ignore[no-untyped-call]
-    training.optimizer.step()
+    state.optimizer.step()
     with torch.no_grad():
-        if training.average is not None:
-            update_ema(training.average, model, min(recipe.training.average, (number + 1) / (number + 10)))
-        return torch.stack([*loss, (model.to_pictures(output) - pictures).square().mean()])
+        if state.average is not None:
+            update_ema(state.average, model, recipe.training.average, number)
+        return torch.stack([*loss, (model.to_images(output) - images).square().mean()])
 
 
-def _learning_rate(config: TrainingConfig, number: int, steps: int) -> float:
-    """The learning rate of a step, counted from 0, of config.epochs * steps."""
+def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int) -> float:
+    """The learning rate of a step, counted from 0 over all epochs."""
     if config.schedule == "constant":
         return config.learning_rate
-    rise = min(1.0, (number + 1) / WARM_UP_STEPS)
-    fall = 0.5 * (1 + math.cos(math.pi * number / (config.epochs * steps)))
-    return config.learning_rate * rise * fall
+    return cosine_with_warm_up(config.learning_rate, step, config.epochs * steps_per_epoch, WARM_UP_STEPS)
 
 
-def _end_epoch(training: Training, held_out: Tensor, world: World, steps: int) -> dict[str, float]:
+def _end_epoch(
+    state: TrainingState, held_out: Tensor, world: World, steps_per_epoch: int
+) -> dict[str, float]:
     """Close the epoch: read the sums, validate, remember the best model."""
-    total, reconstruction, kl, squared_error = (world.mean(training.totals) / steps).tolist()
-    training.totals.zero_()
-    training.epoch, training.step = training.epoch + 1, 0
+    total, reconstruction, kl, squared_error = (
+        world.all_reduce_mean(state.totals) / steps_per_epoch
+    ).tolist()
+    state.totals.zero_()
+    state.epoch, state.step = state.epoch + 1, 0
     if not math.isfinite(total):
         raise Diverged(
-            f"the loss is {total} in epoch {training.epoch}; the last good checkpoint is kept. "
+            f"the loss is {total} in epoch {state.epoch}; the last good checkpoint is kept. "
             "A lower learning rate usually helps"
         )
-    validation = validate(training.result, held_out)
-    if validation["loss"] < training.best_loss:
-        training.best_loss = validation["loss"]
-        training.best = {
-            "recipe": training.recipe.to_dict(),
-            "model": {name: value.detach().clone() for name, value in training.result.state_dict().items()},
-            "epoch": training.epoch,
+    validation = validate(state.result, held_out)
+    if validation["loss"] < state.best_loss:
+        state.best_loss = validation["loss"]
+        state.best = {
+            "recipe": state.recipe.to_dict(),
+            "model": {name: value.detach().clone() for name, value in state.result.state_dict().items()},
+            "epoch": state.epoch,
             "validation": validation,
         }
     return {
@@ -217,8 +219,8 @@ def _end_epoch(training: Training, held_out: Tensor, world: World, steps: int) -
     }
 
 
-def _order(seed: int, epoch: int, count: int) -> Tensor:
-    """The order of the pictures in an epoch."""
+def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
+    """A permutation: the order of the images in an epoch."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed_from(seed, 0, epoch)))
 
 

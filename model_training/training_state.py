@@ -1,4 +1,4 @@
-"""Training state: everything that a run changes as it goes, started, saved and resumed."""
+"""Training state: weights, their moving average, optimizer and progress of a run; starts, saves, resumes."""
 
 import copy
 import math
@@ -17,14 +17,14 @@ from model_training.run_folder import BEST, LATEST
 
 
 @dataclass
-class Training:
-    """What a run changes as it goes; all of it is in a checkpoint."""
+class TrainingState:
+    """All that changes as a run goes on; it is in each checkpoint."""
 
     recipe: Recipe
     model: VAE
     optimizer: torch.optim.Adam
     totals: Tensor
-    """Sums over this epoch's steps so far: total, reconstruction, KL (nats a picture) and squared error."""
+    """Sums over this epoch's steps so far: total, reconstruction, KL (nats an image) and squared error."""
     epoch: int = 0
     """Epochs completed."""
     step: int = 0
@@ -36,16 +36,16 @@ class Training:
     best_loss: float = math.inf
 
     @classmethod
-    def start(cls, recipe: Recipe, device: torch.device, pixels: ImageArray | None = None) -> "Training":
-        """A fresh run. The weights depend on the recipe's seed and on the pictures that they begin from.
+    def start(cls, recipe: Recipe, device: torch.device, images: ImageArray | None = None) -> "TrainingState":
+        """The state of a fresh run; its weights depend on the recipe's seed and on the training images.
 
         Args:
-            pixels: (N, height, width, 3) uint8; None where the weights will be read from a checkpoint.
+            images: (N, height, width, 3) uint8; None where the weights will be read from a checkpoint.
         """
         torch.manual_seed(recipe.seed)
         model = VAE(recipe.model)
-        if pixels is not None:
-            model.begin_from(pixels)
+        if images is not None:
+            model.init_from_pca(images)
         model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         groups = _parameter_groups(model, recipe.training)
         optimizer = torch.optim.Adam(groups, lr=recipe.training.learning_rate, fused=True)
@@ -53,8 +53,8 @@ class Training:
         return cls(recipe, model, optimizer, torch.zeros(4, device=device), average=average)
 
     @classmethod
-    def resume(cls, path: Path, recipe: Recipe, device: torch.device) -> "Training":
-        """Go on from a checkpoint.
+    def resume(cls, path: Path, recipe: Recipe, device: torch.device) -> "TrainingState":
+        """The state that a checkpoint holds.
 
         Raises:
             ValueError: no checkpoint, or one of another recipe (only the number of epochs may differ).
@@ -65,14 +65,14 @@ class Training:
             raise ValueError(
                 f"{path} was trained by another recipe; resume with that one or choose another --out"
             )
-        training = cls.start(recipe, device)
-        training.model.load_state_dict(state["model"])
-        training.optimizer.load_state_dict(state["optimizer"])
-        if training.average is not None:
-            training.average.load_state_dict(state["average"])
-        training.totals.copy_(state["totals"])
-        training.epoch, training.step, training.best_loss = state["epoch"], state["step"], state["best_loss"]
-        return training
+        resumed = cls.start(recipe, device)
+        resumed.model.load_state_dict(state["model"])
+        resumed.optimizer.load_state_dict(state["optimizer"])
+        if resumed.average is not None:
+            resumed.average.load_state_dict(state["average"])
+        resumed.totals.copy_(state["totals"])
+        resumed.epoch, resumed.step, resumed.best_loss = state["epoch"], state["step"], state["best_loss"]
+        return resumed
 
     @property
     def result(self) -> VAE:

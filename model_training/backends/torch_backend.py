@@ -33,10 +33,10 @@ class DecoderGraph(nn.Module):
 
     def __init__(self, model: VAE) -> None:
         super().__init__()
-        self.decoder, self.to_pictures = model.decoder, model.to_pictures
+        self.decoder, self.to_images = model.decoder, model.to_images
 
     def forward(self, latents: Tensor) -> Tensor:
-        grey_levels = (self.to_pictures(self.decoder(latents)) * 255).round()
+        grey_levels = (self.to_images(self.decoder(latents)) * 255).round()
         images: Tensor = grey_levels.to(torch.uint8).permute(0, 2, 3, 1)
         return images
 

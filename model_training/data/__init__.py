@@ -1,1 +1,1 @@
-"""Training data: datasets, their split, augmentation, synthetic cars."""
+"""Data of training: datasets, their split, augmentation, synthetic cars."""

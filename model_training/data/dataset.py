@@ -1,4 +1,4 @@
-"""Datasets: a folder of image files -> fitted uint8 arrays, cached."""
+"""Datasets: a folder of image files -> uint8 arrays of the model's size, cached."""
 
 import hashlib
 import logging
@@ -12,7 +12,7 @@ from tqdm import tqdm
 from app.errors import ImageError
 from app.images.arrays import ImageArray
 from app.images.decode import read_image
-from model_training.data.split import Pictures, split
+from model_training.data.split import ImageDataset, split
 from model_training.data.synthetic import draw_cars
 
 log = logging.getLogger(__name__)
@@ -22,25 +22,25 @@ SYNTHETIC = "synthetic"
 SYNTHETIC_COUNT = 2048
 MAX_PIXELS = 200_000_000
 CACHE_FORMAT = 1
-"""Raised whenever the fitting of a picture changes, so that no stale cache is read."""
+"""Raised whenever the fitting of an image changes, so that no stale cache is read."""
 
 
-def load(source: str, width: int, height: int, cache: Path | None = None) -> Pictures:
-    """Read every picture below a folder, or draw synthetic cars.
+def load(source: str, width: int, height: int, cache: Path | None = None) -> ImageDataset:
+    """Read every image below a folder, or draw synthetic cars.
 
     Unreadable files are reported and skipped.
 
     Args:
         source: a folder, or "synthetic".
-        width, height: the size that each picture is fitted to.
-        cache: a folder for the fitted arrays; None reads the pictures anew.
+        width, height: the size that each image is fitted to.
+        cache: a folder for the fitted arrays; None reads the images anew.
 
     Raises:
-        ValueError: no such folder, or not one readable picture in it.
+        ValueError: no such folder, or not one readable image in it.
     """
     if source == SYNTHETIC:
         names = tuple(f"{SYNTHETIC}-{i}" for i in range(SYNTHETIC_COUNT))
-        return Pictures(draw_cars(SYNTHETIC_COUNT, width, height, seed=0), names)
+        return ImageDataset(draw_cars(SYNTHETIC_COUNT, width, height, seed=0), names)
     folder = Path(source)
     if not folder.is_dir():
         raise ValueError(f"no folder {source!r} (or give {SYNTHETIC!r} for drawn cars)")
@@ -48,27 +48,27 @@ def load(source: str, width: int, height: int, cache: Path | None = None) -> Pic
     cached = cache / f"{_cache_key(folder, files, width, height)}.npz" if cache is not None else None
     if cached is not None and cached.is_file():
         with np.load(cached) as stored:
-            return Pictures(stored["pixels"], tuple(stored["names"].tolist()))
-    pictures = _read_all(folder, files, width, height)
+            return ImageDataset(stored["pixels"], tuple(stored["names"].tolist()))
+    dataset = _read_all(folder, files, width, height)
     if cached is not None:
         cached.parent.mkdir(parents=True, exist_ok=True)
         partial = cached.with_suffix(f".{os.getpid()}.npz")
-        np.savez(partial, pixels=pictures.pixels, names=np.array(pictures.names))
+        np.savez(partial, pixels=dataset.images, names=np.array(dataset.names))
         partial.replace(cached)
-    return pictures
+    return dataset
 
 
 def load_split(
     source: str, validation: str | None, width: int, height: int, cache: Path | None = None
-) -> tuple[Pictures, Pictures]:
-    """Training and validation pictures: from two folders, or one folder split by `split`."""
-    pictures = load(source, width, height, cache)
+) -> tuple[ImageDataset, ImageDataset]:
+    """Training and validation images: from two folders, or one folder split by `split`."""
+    dataset = load(source, width, height, cache)
     if validation is not None:
-        return pictures, load(validation, width, height, cache)
-    return split(pictures)
+        return dataset, load(validation, width, height, cache)
+    return split(dataset)
 
 
-def _read_all(folder: Path, files: list[Path], width: int, height: int) -> Pictures:
+def _read_all(folder: Path, files: list[Path], width: int, height: int) -> ImageDataset:
     def read(file: Path) -> ImageArray | None:
         try:
             return read_image(file.read_bytes(), width, height, MAX_PIXELS)
@@ -78,11 +78,11 @@ def _read_all(folder: Path, files: list[Path], width: int, height: int) -> Pictu
 
     with ThreadPoolExecutor() as pool:
         results = list(tqdm(pool.map(read, files), desc="reading pictures", total=len(files), disable=None))
-    kept = [(file, pixels) for file, pixels in zip(files, results, strict=True) if pixels is not None]
+    kept = [(file, image) for file, image in zip(files, results, strict=True) if image is not None]
     if not kept:
         raise ValueError(f"no readable picture below {folder}")
     names = tuple(file.relative_to(folder).as_posix() for file, _ in kept)
-    return Pictures(np.stack([pixels for _, pixels in kept]), names)
+    return ImageDataset(np.stack([image for _, image in kept]), names)
 
 
 def _cache_key(folder: Path, files: list[Path], width: int, height: int) -> str:

@@ -1,4 +1,4 @@
-"""The split into training and validation images, near-duplicates never on both sides."""
+"""Split of a dataset into training and validation images, near-duplicates never on both sides."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,57 +14,57 @@ NEAR_DUPLICATE_BITS = 3
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Fitted pictures: pixels (N, height, width, 3) uint8, and the file of each, relative to its folder."""
+class ImageDataset:
+    """Images of one size, (N, height, width, 3) uint8, and the file of each, relative to its folder."""
 
-    pixels: ImageArray
+    images: ImageArray
     names: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, indices: Sequence[int] | NDArray[np.int64]) -> "Pictures":
-        return Pictures(self.pixels[indices], tuple(self.names[i] for i in indices))
+    def __getitem__(self, indices: Sequence[int] | NDArray[np.int64]) -> "ImageDataset":
+        return ImageDataset(self.images[indices], tuple(self.names[i] for i in indices))
 
 
-def split(pictures: Pictures) -> tuple[Pictures, Pictures]:
-    """Set one tenth aside, decided by what the pictures show and not by their names.
+def split(dataset: ImageDataset) -> tuple[ImageDataset, ImageDataset]:
+    """Set one tenth aside, decided by what the images show and not by their names.
 
-    Pictures whose 64-bit difference hashes differ in at most NEAR_DUPLICATE_BITS bits stay together.
+    Images whose 64-bit difference hashes differ in at most NEAR_DUPLICATE_BITS bits stay together.
 
     Raises:
-        ValueError: fewer than two distinct pictures.
+        ValueError: fewer than two distinct images.
     """
-    hashes = difference_hashes(pictures.pixels)
+    hashes = difference_hashes(dataset.images)
     groups = near_duplicate_groups(hashes)
     order = sorted(groups, key=lambda group: hashlib.sha256(min(hashes[i] for i in group).tobytes()).digest())
     if len(order) < 2:
         raise ValueError("at least two different pictures are needed, one to train on and one to validate")
-    wanted = max(1, round(VALIDATION_FRACTION * len(pictures)))
+    wanted = max(1, round(VALIDATION_FRACTION * len(dataset)))
     validation: list[int] = []
     for group in order[:-1]:
         if len(validation) >= wanted:
             break
         validation.extend(group)
-    held_out = np.zeros(len(pictures), dtype=bool)
+    held_out = np.zeros(len(dataset), dtype=bool)
     held_out[validation] = True
-    return pictures[np.flatnonzero(~held_out)], pictures[np.flatnonzero(held_out)]
+    return dataset[np.flatnonzero(~held_out)], dataset[np.flatnonzero(held_out)]
 
 
-def difference_hashes(pixels: ImageArray) -> NDArray[np.uint64]:
+def difference_hashes(images: ImageArray) -> NDArray[np.uint64]:
     """64-bit hashes that near-duplicates share but for a few bits: which of 9 x 8 cells are darker than the
     one to their right.
 
     Args:
-        pixels: (N, height, width, 3) uint8, at least 9 x 8.
+        images: (N, height, width, 3) uint8, at least 9 x 8.
 
     Returns:
         (N,) uint64.
     """
-    grey = pixels.mean(axis=3, dtype=np.float32)
+    grey = images.mean(axis=3, dtype=np.float32)
     rows = np.stack([part.mean(axis=1) for part in np.array_split(grey, 8, axis=1)], axis=1)
     cells = np.stack([part.mean(axis=2) for part in np.array_split(rows, 9, axis=2)], axis=2)
-    bits = (cells[:, :, :-1] < cells[:, :, 1:]).reshape(len(pixels), 64)
+    bits = (cells[:, :, :-1] < cells[:, :, 1:]).reshape(len(images), 64)
     return np.packbits(bits, axis=1).view(np.uint64)[:, 0]
 
 

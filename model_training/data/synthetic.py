@@ -1,4 +1,4 @@
-"""Procedural cars: seeded drawings that stand in for photographs when there are none."""
+"""Synthetic cars: seeded procedural drawings that stand in for photographs when there are none."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -12,7 +12,7 @@ def draw_cars(count: int, width: int, height: int, seed: int) -> ImageArray:
     """Draw side views of cars that differ in colour, shape, place and surroundings.
 
     Returns:
-        (count, height, width, 3) uint8. The first pictures of a longer set are those of a shorter one.
+        (count, height, width, 3) uint8. The first images of a longer set are those of a shorter one.
     """
     streams = np.random.SeedSequence(seed).spawn(count)
     return np.stack([_draw_car(np.random.default_rng(stream), width, height) for stream in streams])

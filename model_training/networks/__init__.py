@@ -1,1 +1,1 @@
-"""The networks of the VAE and their loss."""
+"""Networks of the VAE in both architectures, and their loss."""

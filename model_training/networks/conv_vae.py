@@ -1,4 +1,4 @@
-"""Convolutions down to a latent distribution, transposed convolutions back up."""
+"""Convolutional VAE: strided convolutions down to the posterior, transposed ones back up (recipe seed)."""
 
 import itertools
 
@@ -21,14 +21,14 @@ class Encoder(nn.Module):
         self.mean = nn.Linear(features, config.latent_dim)
         self.log_variance = nn.Linear(features, config.latent_dim)
 
-    def forward(self, pictures: Tensor) -> Posterior:
-        features = self.stages(pictures).flatten(1)
+    def forward(self, images: Tensor) -> Posterior:
+        features = self.stages(images).flatten(1)
         mean, log_variance = self.mean(features).float(), self.log_variance(features).float()
         return Posterior(mean, log_variance.clamp(*LOG_VARIANCE_RANGE))
 
 
 class Decoder(nn.Module):
-    """(N, latent_dim) -> logits of the pictures, (N, 3, H, W) float32; their sigmoid is in 0..1."""
+    """(N, latent_dim) -> logits of the images, (N, 3, H, W) float32; their sigmoid is in 0..1."""
 
     def __init__(self, config: ConvolutionalConfig) -> None:
         super().__init__()

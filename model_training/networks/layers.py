@@ -1,4 +1,4 @@
-"""What both architectures are made of: only layers that fold and quantise well.
+"""Layers of both architectures, and the Posterior that their encoders give; all fold and quantise well.
 
 That is stride-2 convolutions of kernel 4, dense layers, batch norm and leaky ReLU.
 """
@@ -16,7 +16,7 @@ LOG_VARIANCE_RANGE = (-30.0, 20.0)
 
 
 class Posterior(NamedTuple):
-    """A diagonal Gaussian over latents for each picture of a batch: two (N, latent_dim) float32 tensors."""
+    """A diagonal Gaussian over latents for each image of a batch: two (N, latent_dim) float32 tensors."""
 
     mean: Tensor
     log_variance: Tensor
@@ -26,7 +26,7 @@ class Posterior(NamedTuple):
         return self.mean + torch.exp(0.5 * self.log_variance) * noise
 
     def kl(self) -> Tensor:
-        """KL(N(mean, variance) || N(0, 1)) in nats for each picture and dimension, (N, latent_dim).
+        """KL(N(mean, variance) || N(0, 1)) in nats for each image and dimension, (N, latent_dim).
 
         Kingma & Welling 2014, appendix B.
         """

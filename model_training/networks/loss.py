@@ -1,4 +1,4 @@
-"""The negative evidence lower bound and its two parts, in nats per picture."""
+"""Loss: the negative evidence lower bound (ELBO) and its two parts, in nats per image."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Likelihood = Literal["bernoulli", "gaussian"]
 
 
 class Loss(NamedTuple):
-    """Means over a batch, each a scalar tensor in nats per picture."""
+    """Means over a batch, each a scalar tensor in nats per image."""
 
     total: Tensor
     reconstruction: Tensor
@@ -22,36 +22,38 @@ class Loss(NamedTuple):
 
 def negative_elbo(
     output: Tensor,
-    pictures: Tensor,
+    images: Tensor,
     posterior: Posterior,
     likelihood: Likelihood,
-    share: Callable[[Tensor], Tensor] = lambda value: value,
+    all_reduce_mean: Callable[[Tensor], Tensor] = lambda value: value,
 ) -> Loss:
-    """What the pictures cost given their reconstructions, plus the KL divergence to N(0, I).
+    """Reconstruction loss plus the KL divergence of the posterior to N(0, I).
 
     Args:
-        output: (N, 3, H, W) from the decoder: logits for "bernoulli", pictures for "gaussian".
-        pictures: (N, 3, H, W) in 0..1.
-        share: turns this batch's mean square error into that of the global batch, where it is only a part.
+        output: (N, 3, H, W) from the decoder: logits for "bernoulli", images for "gaussian".
+        images: (N, 3, H, W) in 0..1.
+        all_reduce_mean: turns the mean square error of a shard into that of the global batch.
     """
-    count = pictures.shape[0]
+    count = images.shape[0]
     if likelihood == "bernoulli":
-        reconstruction = F.binary_cross_entropy_with_logits(output, pictures, reduction="sum") / count
+        reconstruction = F.binary_cross_entropy_with_logits(output, images, reduction="sum") / count
     else:
-        reconstruction = calibrated_gaussian(output, pictures, share)
+        reconstruction = calibrated_gaussian(output, images, all_reduce_mean)
     kl = posterior.kl().sum() / count
     return Loss(reconstruction + kl, reconstruction, kl)
 
 
-def calibrated_gaussian(output: Tensor, pictures: Tensor, share: Callable[[Tensor], Tensor]) -> Tensor:
-    """Negative log-density of pictures under N(output, variance), in nats a picture, with the one variance
+def calibrated_gaussian(
+    output: Tensor, images: Tensor, all_reduce_mean: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Negative log-density of images under N(output, variance), in nats an image, with the one variance
     that makes it least: the batch's own mean square error (sigma-VAE, Rybkin et al. 2021).
 
     A binary cross entropy weighs errors as if that variance were several times larger, and the KL divergence
     then pays for leaving detail out.
     """
-    error = (output - pictures).square().mean()
-    variance = share(error.detach().clone())
-    values = pictures[0].numel()
+    error = (output - images).square().mean()
+    variance = all_reduce_mean(error.detach().clone())
+    values = images[0].numel()
     nats: Tensor = 0.5 * values * (error / variance + math.log(2 * math.pi) + variance.log())
     return nats

@@ -1,6 +1,6 @@
-"""A linear codec that begins as principal component analysis, and networks that correct what it does.
+"""PCA-initialised U-Net VAE: a linear codec that starts as PCA, and networks that correct it (recipe best).
 
-Both directions are a sum. One part is linear: the picture at half its size, projected onto principal
+Both directions are a sum. One part is linear: the image at half its size, projected onto principal
 components and back. The other is a small network that starts near zero and learns what a linear map cannot
 do. Training thus begins at the quality of PCA, where convolutions alone need hundreds of epochs to come near
 it, and dense layers do most of the work, at a fraction of what as many weights in convolutions cost.
@@ -16,19 +16,20 @@ from torch import Tensor, nn
 from app.images.arrays import ImageArray
 from model_training.networks.layers import LEAK, LOG_VARIANCE_RANGE, Posterior, down, up
 from model_training.recipe import PrincipalConfig
+from model_training.torch_utils import to_float
 
 OVERSAMPLING, ITERATIONS = 64, 6
 """Of the randomised decomposition (Halko et al. 2011); with more the components no longer change visibly."""
 
 LEAST_VARIANCE = 1e-6
-"""Components without variance, where pictures are few, must not be divided by zero."""
+"""Components without variance, where images are few, must not be divided by zero."""
 
 NOISE = 0.034
 """The variance in which a component drowns where pixels err by 0.09 of their range, as they do in the end: it
 is what the posterior's variance starts from."""
 
 REDUCTION = 2
-"""The linear parts work on pictures of half the size: 256 components of cars hold next to no finer detail."""
+"""The linear parts work on images of half the size: 256 components of cars hold next to no finer detail."""
 
 BILINEAR = (0.25, 0.75, 0.75, 0.25)
 """The kernel by which a transposed convolution of stride 2 interpolates."""
@@ -38,7 +39,7 @@ CORRECTION_SCALE = 0.1
 
 
 class Components(NamedTuple):
-    """Principal components of pictures at half size, flattened: mean (D,), basis (D, count) of orthonormal
+    """Principal components of images at half size, flattened: mean (D,), basis (D, count) of orthonormal
     columns, and the variance (count,) along each."""
 
     mean: Tensor
@@ -46,13 +47,13 @@ class Components(NamedTuple):
     variance: Tensor
 
 
-def principal_components(pixels: ImageArray, count: int) -> Components:
-    """The leading components of pictures and their mirror images, in float32.
+def principal_components(images: ImageArray, count: int) -> Components:
+    """The leading components of images and their mirror images, in float32.
 
     Args:
-        pixels: (N, height, width, 3) uint8. With fewer pictures than components, the last have no variance.
+        images: (N, height, width, 3) uint8. With fewer images than components, the last have no variance.
     """
-    small = torch.cat([half_size(chunk) for chunk in torch.split(torch.from_numpy(pixels), 1024)])
+    small = torch.cat([half_size(chunk) for chunk in torch.split(torch.from_numpy(images), 1024)])
     both = torch.cat([small, small.flip(3)]).flatten(1)
     mean = both.mean(0)
     centred = both - mean
@@ -61,9 +62,9 @@ def principal_components(pixels: ImageArray, count: int) -> Components:
     return Components(mean, basis[:, :count].contiguous(), variance[:count].clamp_min(LEAST_VARIANCE))
 
 
-def half_size(pixels: Tensor) -> Tensor:
+def half_size(images: Tensor) -> Tensor:
     """(N, H, W, 3) uint8 -> (N, 3, H/2, W/2) float32 in 0..1."""
-    return F.avg_pool2d(pixels.permute(0, 3, 1, 2).float() / 255, REDUCTION)
+    return F.avg_pool2d(to_float(images), REDUCTION)
 
 
 def dense(inputs: int, outputs: int) -> nn.Sequential:
@@ -92,7 +93,7 @@ class Encoder(nn.Module):
             self.mean.weight.mul_(CORRECTION_SCALE)
             self.log_variance.weight.mul_(CORRECTION_SCALE)
 
-    def begin_from(self, components: Components) -> None:
+    def init_from_pca(self, components: Components) -> None:
         """Make the mean the coordinates along the components, each of unit variance."""
         mean, basis, variance = components
         projection = (basis / variance.sqrt()).T
@@ -101,17 +102,17 @@ class Encoder(nn.Module):
             self.linear.bias.copy_(-projection @ mean)
             self.log_variance.bias.copy_(torch.log(NOISE / (variance + NOISE)))
 
-    def forward(self, pictures: Tensor) -> Posterior:
-        small = F.avg_pool2d(pictures, REDUCTION).flatten(1)
+    def forward(self, images: Tensor) -> Posterior:
+        small = F.avg_pool2d(images, REDUCTION).flatten(1)
         hidden = self.hidden(small)
         mean = (self.linear(small) + self.mean(hidden)).float()
         return Posterior(mean, self.log_variance(hidden).float().clamp(*LOG_VARIANCE_RANGE))
 
 
 class Decoder(nn.Module):
-    """(N, latent_dim) -> pictures, (N, 3, H, W) float32, not clamped to 0..1.
+    """(N, latent_dim) -> images, (N, 3, H, W) float32, not clamped to 0..1.
 
-    The linear codec's small picture, and features drawn from the latent, go through a U-Net of two sizes:
+    The linear codec's small image, and features drawn from the latent, go through a U-Net of two sizes:
     being convolutional, it corrects cars it has never seen about as well as those it was trained on.
     """
 
@@ -129,8 +130,8 @@ class Decoder(nn.Module):
         self.refine = convolution(half + 3, half)
         self.to_rgb = nn.ConvTranspose2d(half + 3, 3, 4, stride=2, padding=1)
 
-    def begin_from(self, components: Components) -> None:
-        """Make the small picture the sum of the components, and its enlargement bilinear."""
+    def init_from_pca(self, components: Components) -> None:
+        """Make the small image the sum of the components, and its enlargement bilinear."""
         mean, basis, variance = components
         kernel = torch.tensor(BILINEAR)
         with torch.no_grad():
@@ -146,8 +147,8 @@ class Decoder(nn.Module):
         drawn = _grid(self.spread(self.hidden(latents)), self.grid)
         quarter = self.middle(torch.cat((drawn, self.down(small)), 1))
         half = self.refine(torch.cat((self.up(quarter), small), 1))
-        pictures: Tensor = self.to_rgb(torch.cat((half, small), 1))
-        return pictures.float()
+        images: Tensor = self.to_rgb(torch.cat((half, small), 1))
+        return images.float()
 
 
 def _grid(values: Tensor, shape: tuple[int, int, int]) -> Tensor:

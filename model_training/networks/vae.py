@@ -1,4 +1,4 @@
-"""The variational autoencoder, in either architecture."""
+"""VAE: an encoder and a decoder of either architecture, as they are trained."""
 
 from torch import Tensor, nn
 
@@ -10,7 +10,7 @@ from model_training.recipe import ConvolutionalConfig, ModelConfig
 
 
 class VAE(nn.Module):
-    """Encoder and decoder together, as they are trained."""
+    """Encoder and decoder together: images -> posterior -> latents -> images."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -25,41 +25,41 @@ class VAE(nn.Module):
             self.encoder, self.decoder = pca_vae.Encoder(config), pca_vae.Decoder(config)
             self.likelihood = "gaussian"
 
-    def forward(self, pictures: Tensor, noise: Tensor) -> tuple[Tensor, Posterior]:
-        """Encode, draw, decode.
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Posterior]:
+        """Encode, draw a latent, decode it.
 
         Args:
-            pictures: (N, 3, H, W) in 0..1.
+            images: (N, 3, H, W) in 0..1.
             noise: (N, latent_dim) drawn from N(0, I); zeros decode the posterior mean.
 
         Returns:
-            the decoder's output (N, 3, H, W), see `to_pictures`, and the Posterior.
+            the decoder's output (N, 3, H, W), see `to_images`, and the Posterior.
         """
-        posterior: Posterior = self.encoder(pictures)
+        posterior: Posterior = self.encoder(images)
         return self.decoder(posterior.sample(noise)), posterior
 
-    def to_pictures(self, output: Tensor) -> Tensor:
-        """What the decoder gives, as pictures in 0..1: it gives logits where the likelihood is Bernoulli."""
+    def to_images(self, output: Tensor) -> Tensor:
+        """The decoder's output as images in 0..1; where the likelihood is Bernoulli, it is logits."""
         return output.sigmoid() if self.likelihood == "bernoulli" else output.clamp(0, 1)
 
-    def begin_from(self, pixels: ImageArray) -> None:
-        """Set what does not start at random.
+    def init_from_pca(self, images: ImageArray) -> None:
+        """Set the linear codec, where the architecture has one, to the images' principal components.
 
         Args:
-            pixels: (N, height, width, 3) uint8, the training pictures.
+            images: (N, height, width, 3) uint8, the training images.
         """
         if isinstance(self.encoder, pca_vae.Encoder) and isinstance(self.decoder, pca_vae.Decoder):
-            components = pca_vae.principal_components(pixels, self.config.latent_dim)
-            self.encoder.begin_from(components)
-            self.decoder.begin_from(components)
+            components = pca_vae.principal_components(images, self.config.latent_dim)
+            self.encoder.init_from_pca(components)
+            self.decoder.init_from_pca(components)
 
     def linear_parameters(self) -> list[nn.Parameter]:
-        """Those of the linear codec, which starts near where it ends."""
+        """Parameters of the linear codec, which starts near where it ends."""
         parts = (self.encoder, self.decoder)
         linear = [part.linear for part in parts if isinstance(part, pca_vae.Encoder | pca_vae.Decoder)]
         return [parameter for part in linear for parameter in part.parameters()]
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Trainable numbers in a module."""
+    """Number of trainable values in a module."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -1,6 +1,7 @@
-"""A model small enough to be trained in each test that needs one."""
+"""A model small enough to be trained in each test that needs one, and how to look into its run."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -8,13 +9,19 @@ import pytest
 import torch
 
 from app.images.arrays import ImageArray
+from app.model.manifest import Manifest
+from model_training import checkpoint
 from model_training.data.synthetic import draw_cars
 from model_training.distributed import World
+from model_training.export.model_folder import export_run
 from model_training.prior import coarse_flow, fine_flow
 from model_training.recipe import ConvolutionalConfig, PrincipalConfig, Recipe, TrainingConfig
+from model_training.run_folder import LATEST, METRICS
 from model_training.train import train
 
 torch.set_num_threads(1)  # networks of this size only lose by being shared out
+
+State = dict[str, torch.Tensor]
 
 ONE_PROCESS = World(rank=0, size=1, device=torch.device("cpu"))
 
@@ -60,13 +67,13 @@ def recipe() -> Recipe:
 
 @pytest.fixture(scope="session")
 def cars() -> ImageArray:
-    """Pictures to train on: (160, 16, 24, 3)."""
+    """Images to train on: (160, 16, 24, 3)."""
     return draw_cars(160, 24, 16, seed=1)
 
 
 @pytest.fixture(scope="session")
 def other_cars() -> ImageArray:
-    """Pictures to validate on: (40, 16, 24, 3)."""
+    """Images to validate on: (40, 16, 24, 3)."""
     return draw_cars(40, 24, 16, seed=2)
 
 
@@ -82,3 +89,44 @@ def finished_run(cars: ImageArray, other_cars: ImageArray, tmp_path_factory: pyt
 def run_folder(finished_run: Path, tmp_path: Path) -> Path:
     """A copy of the finished run."""
     return Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+
+def export_cars(run: Path, target: Path, images: ImageArray) -> Manifest:
+    """The run as model car-vae/3."""
+    return export_run(
+        run,
+        target,
+        name="car-vae",
+        version=3,
+        images=images,
+        data={"trained_on": "cars"},
+        metrics={"psnr": 9.0},
+    )
+
+
+@pytest.fixture(scope="session")
+def exported_model(
+    finished_run: Path, other_cars: ImageArray, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The finished run as a model folder, not to be changed."""
+    folder = tmp_path_factory.mktemp("exported") / "3"
+    export_cars(finished_run, folder, other_cars)
+    return folder
+
+
+def saved_weights(run: Path, file: str = LATEST) -> State:
+    """The model of a checkpoint."""
+    weights: State = checkpoint.load(run / file)["model"]
+    return weights
+
+
+def logged_epochs(run: Path) -> list[int]:
+    """The epochs in metrics.jsonl."""
+    return [json.loads(line)["epoch"] for line in (run / METRICS).read_text().splitlines()]
+
+
+def assert_same_weights(one: State, other: State) -> None:
+    """Of the same names and bit-identical."""
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=0, atol=0, msg=f"{name} differs")

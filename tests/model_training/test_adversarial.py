@@ -9,15 +9,15 @@ import torch
 from app.images.arrays import ImageArray
 from app.model.prior import read_prior
 from model_training import adversarial, checkpoint
-from model_training.adversarial import Discriminator, sharpen
+from model_training.adversarial import Discriminator, fine_tune
 from model_training.backends.torch_backend import TorchBackend
 from model_training.prior.fit import Gaussian, save
-from model_training.recipe import Recipe, SharpeningConfig
+from model_training.recipe import AdversarialConfig, Recipe
 from model_training.train import train
 from tests.model_training.conftest import ONE_PROCESS, PRINCIPAL
 
-SHARPENING = SharpeningConfig(12, 32, 1e-3, 0.3, (4, 4, 8, 8), 0.8)
-RECIPE = dataclasses.replace(PRINCIPAL, sharpening=SHARPENING)
+CONFIG = AdversarialConfig(12, 32, 1e-3, 0.3, (4, 4, 8, 8), 0.8)
+RECIPE = dataclasses.replace(PRINCIPAL, adversarial=CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 def test_only_what_corrects_the_decoder_changes(
     principal_run: Path, cars: ImageArray, other_cars: ImageArray, tmp_path: Path
 ) -> None:
-    figures = sharpen(principal_run, tmp_path / "out", RECIPE, cars, other_cars)
+    figures = fine_tune(principal_run, tmp_path / "out", RECIPE, cars, other_cars)
     before, after = weights(principal_run), weights(tmp_path / "out")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
@@ -57,7 +57,7 @@ def test_only_what_corrects_the_decoder_changes(
     backends = TorchBackend(principal_run), TorchBackend(tmp_path / "out")
     same, mean = (backend.encode(other_cars)[0] for backend in backends)
     np.testing.assert_array_equal(mean, same)
-    assert backends[1].recipe.sharpening == RECIPE.sharpening
+    assert backends[1].recipe.adversarial == RECIPE.adversarial
     prior = (tmp_path / "out" / "prior.npz").read_bytes()
     assert prior == (principal_run / "prior.npz").read_bytes()
     assert read_prior(prior, 6).draw(1, 0).shape == (1, 6)
@@ -70,22 +70,22 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sharpen(principal_run, tmp_path / "whole", RECIPE, cars, other_cars)
+    fine_tune(principal_run, tmp_path / "whole", RECIPE, cars, other_cars)
     steps = []
-    advance = adversarial.Sharpening.advance
+    advance = adversarial.AdversarialFineTuning.advance
 
     def breaking(
-        training: adversarial.Sharpening, pictures: torch.Tensor, draws: torch.Tensor, bf16: bool
+        training: adversarial.AdversarialFineTuning, pictures: torch.Tensor, draws: torch.Tensor, bf16: bool
     ) -> torch.Tensor:
         steps.append(training.step)
         if len(steps) == 8:
             raise KeyboardInterrupt
         return advance(training, pictures, draws, bf16)
 
-    monkeypatch.setattr(adversarial.Sharpening, "advance", breaking)
+    monkeypatch.setattr(adversarial.AdversarialFineTuning, "advance", breaking)
     with pytest.raises(KeyboardInterrupt):
-        sharpen(principal_run, tmp_path / "broken", RECIPE, cars, other_cars)
-    sharpen(principal_run, tmp_path / "broken", RECIPE, cars, other_cars, resume=True)
+        fine_tune(principal_run, tmp_path / "broken", RECIPE, cars, other_cars)
+    fine_tune(principal_run, tmp_path / "broken", RECIPE, cars, other_cars, resume=True)
     assert steps[8] == 7
     expected, found = weights(tmp_path / "whole"), weights(tmp_path / "broken")
     for name in expected:
@@ -97,21 +97,23 @@ def test_a_run_of_another_recipe_is_not_resumed(
 ) -> None:
     out = tmp_path / "out"
     with pytest.raises(ValueError, match="no checkpoint"):
-        sharpen(principal_run, out, RECIPE, cars, other_cars, resume=True)
-    sharpen(principal_run, out, RECIPE, cars, other_cars)
-    other = dataclasses.replace(RECIPE, sharpening=dataclasses.replace(SHARPENING, weight=0.5))
+        fine_tune(principal_run, out, RECIPE, cars, other_cars, resume=True)
+    fine_tune(principal_run, out, RECIPE, cars, other_cars)
+    other = dataclasses.replace(RECIPE, adversarial=dataclasses.replace(CONFIG, weight=0.5))
     with pytest.raises(ValueError, match="another recipe"):
-        sharpen(principal_run, out, other, cars, other_cars, resume=True)
+        fine_tune(principal_run, out, other, cars, other_cars, resume=True)
 
 
 def test_the_result_lies_between_the_weights_before_and_after(
     principal_run: Path, cars: ImageArray, other_cars: ImageArray, tmp_path: Path
 ) -> None:
     found = []
-    for share in (0.5, 1.0):
-        recipe = dataclasses.replace(RECIPE, sharpening=dataclasses.replace(SHARPENING, share=share))
-        sharpen(principal_run, tmp_path / str(share), recipe, cars, other_cars)
-        found.append(weights(tmp_path / str(share)))
+    for interpolation in (0.5, 1.0):
+        recipe = dataclasses.replace(
+            RECIPE, adversarial=dataclasses.replace(CONFIG, interpolation=interpolation)
+        )
+        fine_tune(principal_run, tmp_path / str(interpolation), recipe, cars, other_cars)
+        found.append(weights(tmp_path / str(interpolation)))
     before = weights(principal_run)
     for name, half in found[0].items():
         if half.is_floating_point():
@@ -122,9 +124,9 @@ def test_the_decoder_follows_the_pictures_and_the_discriminator(
     cars: ImageArray, principal_run: Path
 ) -> None:
     def moved(weight: float) -> torch.Tensor:
-        config = dataclasses.replace(SHARPENING, weight=weight)
+        config = dataclasses.replace(CONFIG, weight=weight)
         model = TorchBackend(principal_run).model
-        training = adversarial.Sharpening(RECIPE, config, model)
+        training = adversarial.AdversarialFineTuning(RECIPE, config, model)
         pictures = torch.from_numpy(cars[:32]).permute(0, 3, 1, 2).float() / 255
         draws = torch.zeros(32, 6)
         for _ in range(4):
@@ -138,36 +140,36 @@ def test_the_decoder_follows_the_pictures_and_the_discriminator(
 
 def test_the_discriminator_tells_sameness() -> None:
     torch.manual_seed(0)
-    critic = Discriminator(32, 16, (4, 4, 8, 8)).eval()
-    patches, whole = critic(torch.rand(5, 3, 16, 32))
+    discriminator = Discriminator(32, 16, (4, 4, 8, 8)).eval()
+    patches, whole = discriminator(torch.rand(5, 3, 16, 32))
     assert patches.shape == (5, 1, 2, 4)
     assert whole.shape == (5, 1)
     same = torch.rand(1, 3, 16, 32)
-    _, among_same = critic(same.expand(5, -1, -1, -1))
-    _, among_others = critic(torch.cat([same, torch.rand(4, 3, 16, 32)]))
+    _, among_same = discriminator(same.expand(5, -1, -1, -1))
+    _, among_others = discriminator(torch.cat([same, torch.rand(4, 3, 16, 32)]))
     assert not torch.allclose(among_same[0], among_others[0], atol=1e-5)
 
 
-def test_what_cannot_be_sharpened_is_refused(
+def test_what_cannot_be_fine_tuned_is_refused(
     principal_run: Path, run_folder: Path, cars: ImageArray, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    with pytest.raises(ValueError, match=r"has no \[sharpening\]"):
-        sharpen(principal_run, out, PRINCIPAL, cars, cars)
-    with pytest.raises(ValueError, match=r"has no \[sharpening\]"):
-        sharpen(run_folder, out, RECIPE, cars, cars)
+    with pytest.raises(ValueError, match=r"has no \[adversarial\]"):
+        fine_tune(principal_run, out, PRINCIPAL, cars, cars)
+    with pytest.raises(ValueError, match=r"has no \[adversarial\]"):
+        fine_tune(run_folder, out, RECIPE, cars, cars)
     convolutional = dataclasses.replace(RECIPE, model=TorchBackend(run_folder).recipe.model)
     with pytest.raises(ValueError, match="Gaussian"):
-        sharpen(run_folder, out, convolutional, cars, cars)
+        fine_tune(run_folder, out, convolutional, cars, cars)
     (principal_run / "prior.npz").unlink()
     with pytest.raises(ValueError, match="fit-prior comes first"):
-        sharpen(principal_run, out, RECIPE, cars, cars)
+        fine_tune(principal_run, out, RECIPE, cars, cars)
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"steps": 0}, {"share": 0.0}, {"weight": -1.0}, {"channels": (1, 2, 3)}, {"learning_rate": 0.0}],
+    [{"steps": 0}, {"interpolation": 0.0}, {"weight": -1.0}, {"channels": (1, 2, 3)}, {"learning_rate": 0.0}],
 )
 def test_impossible_settings_are_refused(change: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="sharpening"):
-        Recipe.from_dict({**RECIPE.to_dict(), "sharpening": {**dataclasses.asdict(SHARPENING), **change}})
+    with pytest.raises(ValueError, match="adversarial"):
+        Recipe.from_dict({**RECIPE.to_dict(), "adversarial": {**dataclasses.asdict(CONFIG), **change}})

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from model_training import checkpoint
-from model_training.distributed import SharedBatchNorm1d, SharedBatchNorm2d, World, share_batch_norm
+from model_training.distributed import CpuSyncBatchNorm, World, sync_batch_norm
 from model_training.run_folder import LATEST, METRICS
 
 ARGUMENTS = [
@@ -107,15 +108,59 @@ def test_the_group_leaves_no_threads_behind() -> None:
 
 def test_each_process_gets_its_part_of_a_batch() -> None:
     batch = torch.arange(8)
-    parts = [World(rank, 4, torch.device("cpu")).share(batch) for rank in range(4)]
+    parts = [World(rank, 4, torch.device("cpu")).shard(batch) for rank in range(4)]
     assert torch.cat(parts).tolist() == batch.tolist()
     assert {len(part) for part in parts} == {2}
 
 
-def test_batch_norms_are_shared_in_place_and_keep_their_state() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.BatchNorm2d(4)), nn.BatchNorm1d(4))
-    before = network.state_dict()
-    share_batch_norm(network)
-    assert isinstance(network[1][0], SharedBatchNorm2d)  # type: ignore[index]
-    assert isinstance(network[2], SharedBatchNorm1d)
-    assert network.state_dict().keys() == before.keys()
+def network() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.Sequential(nn.BatchNorm2d(4)), nn.Flatten(), nn.BatchNorm1d(4)
+    )
+
+
+def test_each_batch_norm_is_replaced_and_keeps_its_parameters_and_statistics() -> None:
+    model = network()
+    before = model.state_dict()
+    parameters = list(model.parameters())
+    assert sync_batch_norm(model, World(0, 2, torch.device("cpu"))) is model
+    assert isinstance(model[1][0], CpuSyncBatchNorm)  # type: ignore[index]
+    assert isinstance(model[3], CpuSyncBatchNorm)
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(after[name] is not None and torch.equal(after[name], before[name]) for name in before)
+    assert all(one is other for one, other in zip(model.parameters(), parameters, strict=True))
+
+
+def test_on_gpus_it_is_pytorchs_own_that_replaces_them() -> None:
+    model = sync_batch_norm(network(), World(0, 2, torch.device("cuda")))
+    assert [type(module) for module in model.modules() if "Norm" in type(module).__name__] == [
+        nn.SyncBatchNorm,
+        nn.SyncBatchNorm,
+    ]
+
+
+def test_a_replaced_batch_norm_is_evaluated_like_the_plain_one() -> None:
+    torch.manual_seed(0)
+    model, images = network(), torch.rand(6, 3, 1, 1)
+    model(images)
+    plain = model.eval()(images)
+    torch.testing.assert_close(sync_batch_norm(model, World(0, 2, torch.device("cpu")))(images), plain)
+
+
+def test_a_replaced_batch_norm_trains_like_the_plain_one_in_a_single_process(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    features = torch.randn(6, 4, 3, 2)
+    plain, norm = nn.BatchNorm2d(4), CpuSyncBatchNorm(nn.BatchNorm2d(4))
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        inputs = [features.clone().requires_grad_() for _ in range(2)]
+        outputs = [module(values) for module, values in zip((plain, norm), inputs, strict=True)]
+        for output in outputs:
+            output.square().sum().backward()
+    finally:
+        dist.destroy_process_group()
+    torch.testing.assert_close(outputs[1], outputs[0])
+    torch.testing.assert_close(inputs[1].grad, inputs[0].grad, atol=1e-4, rtol=1e-4)
+    for name, statistic in plain.state_dict().items():
+        torch.testing.assert_close(norm.state_dict()[name], statistic)

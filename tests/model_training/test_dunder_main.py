@@ -58,7 +58,7 @@ def test_samples_are_measured_alike_for_the_manifest_and_by_command(
     recipe = simclr.FeatureRecipe.load(simclr.DEFAULT_RECIPE)
     changes = {"width": 24, "height": 16, "channels": (8, 8), "features": 6, "epochs": 1, "batch_size": 32}
     recipe = dataclasses.replace(recipe, **changes)  # type: ignore[arg-type]
-    simclr.export(simclr.fit(recipe, cars), recipe, tmp_path / "features.onnx")
+    simclr.export_network(simclr.fit(recipe, cars), recipe, tmp_path / "features.onnx")
     told = ["--train-data", folder, "--features", str(tmp_path / "features.onnx"), "--data", folder]
     assert commands.main(["fit-prior", str(run_folder), "--data", folder, "--steps", "20"]) == 0
     model = tmp_path / "cars" / "2"

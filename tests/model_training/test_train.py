@@ -1,3 +1,5 @@
+"""The loop: what training does, how it stops and that it goes on where it stopped."""
+
 import dataclasses
 import json
 import os
@@ -12,29 +14,17 @@ from app.images.arrays import ImageArray
 from model_training import checkpoint
 from model_training import train as training_module
 from model_training.networks.loss import negative_elbo
-from model_training.networks.vae import VAE
 from model_training.recipe import Recipe
 from model_training.run_folder import BEST, LATEST, METRICS
-from model_training.train import Diverged, Interrupted, _learning_rate, _step, train, validate
-from model_training.training_state import Training
-from tests.model_training.conftest import ONE_PROCESS, PRINCIPAL, RECIPE
-
-State = dict[str, torch.Tensor]
-
-
-def weights(run: Path, file: str = LATEST) -> State:
-    state: State = checkpoint.load(run / file)["model"]
-    return state
-
-
-def epochs(run: Path) -> list[int]:
-    return [json.loads(line)["epoch"] for line in (run / METRICS).read_text().splitlines()]
-
-
-def assert_equal(one: State, other: State) -> None:
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        torch.testing.assert_close(value, other[name], rtol=0, atol=0, msg=f"{name} differs")
+from model_training.train import Diverged, Interrupted, learning_rate, train, training_step
+from tests.model_training.conftest import (
+    ONE_PROCESS,
+    PRINCIPAL,
+    RECIPE,
+    assert_same_weights,
+    logged_epochs,
+    saved_weights,
+)
 
 
 def test_training_lowers_the_loss_and_improves_the_reconstructions(
@@ -52,11 +42,11 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
 ) -> None:
     for name in ("a", "b"):
         train(recipe, cars, other_cars, tmp_path / name, ONE_PROCESS)
-    assert_equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert_same_weights(saved_weights(tmp_path / "a"), saved_weights(tmp_path / "b"))
     other = dataclasses.replace(recipe, seed=recipe.seed + 1)
     train(other, cars, other_cars, tmp_path / "c", ONE_PROCESS)
     name = "encoder.mean.weight"
-    assert not torch.equal(weights(tmp_path / "a")[name], weights(tmp_path / "c")[name])
+    assert not torch.equal(saved_weights(tmp_path / "a")[name], saved_weights(tmp_path / "c")[name])
 
 
 @pytest.mark.parametrize(("step", "recipe"), [(1, RECIPE), (3, RECIPE), (5, RECIPE), (5, PRINCIPAL)])
@@ -78,27 +68,9 @@ def test_a_run_stopped_by_a_signal_and_resumed_ends_as_an_unbroken_one(
     assert checkpoint.load(broken / LATEST)["epoch"] < 4
     metrics = train(recipe, cars, other_cars, broken, ONE_PROCESS, resume=True)
     assert metrics == expected
-    assert_equal(weights(whole), weights(broken))
-    assert_equal(weights(whole, BEST), weights(broken, BEST))
+    assert_same_weights(saved_weights(whole), saved_weights(broken))
+    assert_same_weights(saved_weights(whole, BEST), saved_weights(broken, BEST))
     assert (whole / METRICS).read_text() == (broken / METRICS).read_text()
-
-
-def test_resuming_an_older_checkpoint_writes_each_epoch_once(
-    recipe: Recipe, cars: ImageArray, other_cars: ImageArray, run_folder: Path
-) -> None:
-    older = (run_folder / LATEST).read_bytes()
-    train(recipe.with_epochs(27), cars, other_cars, run_folder, ONE_PROCESS, resume=True)
-    (run_folder / LATEST).write_bytes(older)
-    train(recipe.with_epochs(26), cars, other_cars, run_folder, ONE_PROCESS, resume=True)
-    assert epochs(run_folder) == list(range(1, 27))
-
-
-def test_resuming_another_recipe_is_refused(
-    recipe: Recipe, cars: ImageArray, other_cars: ImageArray, run_folder: Path
-) -> None:
-    other = dataclasses.replace(recipe, seed=9)
-    with pytest.raises(ValueError, match="another recipe"):
-        train(other, cars, other_cars, run_folder, ONE_PROCESS, resume=True)
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_checkpoint(
@@ -131,58 +103,32 @@ def test_the_best_model_is_the_one_with_the_lowest_validation_loss(
     assert best["validation"]["loss"] == min(losses)
 
 
-def test_an_average_of_the_weights_is_what_is_validated_and_kept(
-    cars: ImageArray, other_cars: ImageArray, tmp_path: Path
-) -> None:
-    train(PRINCIPAL, cars, other_cars, tmp_path, ONE_PROCESS)
-    state, best = checkpoint.load(tmp_path / LATEST), checkpoint.load(tmp_path / BEST)
-    assert best["epoch"] == 2
-    assert_equal(best["model"], state["average"])
-    name = "decoder.hidden.0.weight"
-    assert not torch.equal(state["average"][name], state["model"][name])
-    model = VAE(PRINCIPAL.model)
-    model.load_state_dict(state["average"])
-    assert validate(model, torch.from_numpy(other_cars)) == best["validation"]
-
-
 def test_the_cosine_schedule_rises_and_falls_to_nothing() -> None:
-    rates = [_learning_rate(PRINCIPAL.training, step, 200) for step in range(400)]
+    rates = [learning_rate(PRINCIPAL.training, step, 200) for step in range(400)]
     assert rates[0] < 0.02 * 2e-3
     assert max(rates) == pytest.approx(2e-3, rel=0.2)
     assert 50 < int(np.argmax(rates)) < 150
     assert rates[-1] < 1e-3 * 2e-3
-    assert {_learning_rate(RECIPE.training, step, 200) for step in range(400)} == {2e-3}
-
-
-def test_the_linear_codec_learns_at_its_own_rate(
-    cars: ImageArray, other_cars: ImageArray, tmp_path: Path
-) -> None:
-    settings = dataclasses.replace(PRINCIPAL.training, linear_rate=0.0)
-    train(dataclasses.replace(PRINCIPAL, training=settings), cars, other_cars, tmp_path, ONE_PROCESS)
-    trained = weights(tmp_path)
-    start = Training.start(PRINCIPAL, torch.device("cpu"), cars).model.state_dict()
-    for name in ("encoder.linear.weight", "decoder.linear.bias"):
-        torch.testing.assert_close(trained[name], start[name], rtol=0, atol=0)
-    assert not torch.equal(trained["encoder.mean.weight"], start["encoder.mean.weight"])
+    assert {learning_rate(RECIPE.training, step, 200) for step in range(400)} == {2e-3}
 
 
 def test_fewer_pictures_than_a_batch_are_one_batch(
     recipe: Recipe, cars: ImageArray, other_cars: ImageArray, tmp_path: Path
 ) -> None:
     train(recipe, cars[:10], other_cars, tmp_path, ONE_PROCESS)
-    assert epochs(tmp_path) == [1, 2]
+    assert logged_epochs(tmp_path) == [1, 2]
     with pytest.raises(ValueError, match="too few"):
         train(recipe, cars[:1], other_cars, tmp_path, ONE_PROCESS)
 
 
 def interrupt_after(patch: pytest.MonkeyPatch, steps: int) -> None:
     """Let the process receive SIGINT when a number of steps has been made."""
-    real, done = _step, []
+    done = []
 
     def step(*arguments: object) -> torch.Tensor:
         done.append(True)
         if len(done) == steps:
             os.kill(os.getpid(), signal.SIGINT)
-        return real(*arguments)  # type: ignore[arg-type]
+        return training_step(*arguments)  # type: ignore[arg-type]
 
-    patch.setattr(training_module, "_step", step)
+    patch.setattr(training_module, "training_step", step)

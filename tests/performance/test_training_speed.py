@@ -25,7 +25,7 @@ RECIPE = Recipe.from_dict(
         "training": {"epochs": 7, "batch_size": 4, "learning_rate": 1e-2},
     }
 )
-PIXELS = draw_cars(11, 16, 16, seed=0)
+IMAGES = draw_cars(11, 16, 16, seed=0)
 
 
 def losses(run: Steps, monkeypatch: pytest.MonkeyPatch, module: str) -> list[float]:
@@ -44,28 +44,28 @@ def losses(run: Steps, monkeypatch: pytest.MonkeyPatch, module: str) -> list[flo
 
 
 def test_own_steps_are_the_training_of_the_repository_over_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = training.own_steps(RECIPE, PIXELS, HERE, compiled=False)
+    run = training.own_steps(RECIPE, IMAGES, HERE, compiled=False)
     found = losses(run, monkeypatch, "model_training.train.negative_elbo")
     assert len(found) == 40
     assert np.mean(found[-5:]) < np.mean(found[:5])
 
 
 def test_the_plain_loop_trains_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = training.plain_steps(RECIPE, PIXELS, HERE)
+    run = training.plain_steps(RECIPE, IMAGES, HERE)
     found = losses(run, monkeypatch, "tests.performance.training.negative_elbo")
     assert len(found) == 40
     assert np.mean(found[-5:]) < np.mean(found[:5])
 
 
-def test_pictures_are_floats_that_are_sometimes_mirrored() -> None:
+def test_images_are_floats_that_are_sometimes_mirrored() -> None:
     torch.manual_seed(0)
-    plain = torch.from_numpy(PIXELS[3]).permute(2, 0, 1) / 255
+    plain = torch.from_numpy(IMAGES[3]).permute(2, 0, 1) / 255
 
-    def mirrored(picture: Tensor) -> bool:
-        assert torch.equal(picture, plain) != torch.equal(picture, plain.flip(2))
-        return torch.equal(picture, plain.flip(2))
+    def mirrored(image: Tensor) -> bool:
+        assert torch.equal(image, plain) != torch.equal(image, plain.flip(2))
+        return torch.equal(image, plain.flip(2))
 
-    assert {mirrored(Fitted(PIXELS)[3]) for _ in range(20)} == {True, False}
+    assert {mirrored(Fitted(IMAGES)[3]) for _ in range(20)} == {True, False}
 
 
 def test_every_contestant_trains_in_every_round_and_a_failure_ends_only_its_own() -> None:

@@ -1,4 +1,4 @@
-"""`python -m tests.performance.training`: pictures a second of the training step, beside two usual ways."""
+"""Bench of training (`python -m tests.performance.training`): the step's speed beside two usual ways."""
 
 import argparse
 import hashlib
@@ -30,15 +30,15 @@ from model_training.networks.loss import negative_elbo
 from model_training.networks.vae import VAE
 from model_training.recipe import Recipe
 from model_training.torch_utils import has_bf16
-from model_training.train import _network, _order, _step
-from model_training.training_state import Training
+from model_training.train import epoch_order, parallelise, training_step
+from model_training.training_state import TrainingState
 from tests.performance.bench.report import Summary, markdown_table, summarise
 from tests.performance.bench.servers import PEERS, REPOSITORY
 from tests.performance.machine import describe_machine
 
 WARM_UP_STEPS = 3
-PICTURES = 10_000
-"""How many pictures the time for a whole training is reckoned for."""
+IMAGES = 10_000
+"""How many images the time for a whole training is reckoned for."""
 
 OURS = "this repository"
 COMPILED = "this repository, torch.compile"
@@ -53,7 +53,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Speed:
-    """Pictures a second of one contestant in one round."""
+    """Images a second of one contestant in one round."""
 
     name: str
     round: int
@@ -61,57 +61,57 @@ class Speed:
 
 
 class Fitted(Dataset[Tensor]):
-    """Pictures one at a time, as the usual transforms ToTensor and RandomHorizontalFlip give them."""
+    """Images one at a time, as the usual transforms ToTensor and RandomHorizontalFlip give them."""
 
-    def __init__(self, pixels: ImageArray) -> None:
-        self.pixels = pixels
+    def __init__(self, images: ImageArray) -> None:
+        self.images = images
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> Tensor:
         """(3, H, W) float32 in 0..1."""
-        picture = torch.from_numpy(self.pixels[index]).permute(2, 0, 1).contiguous().float().div(255)
-        return picture.flip(2) if torch.rand(1) < 0.5 else picture
+        image = torch.from_numpy(self.images[index]).permute(2, 0, 1).contiguous().float().div(255)
+        return image.flip(2) if torch.rand(1) < 0.5 else image
 
 
-def own_steps(recipe: Recipe, pixels: ImageArray, here: World, *, compiled: bool) -> Steps:
+def own_steps(recipe: Recipe, images: ImageArray, here: World, *, compiled: bool) -> Steps:
     """The steps of `model_training.train`, on its data and in its order, in bfloat16 where it would."""
-    training = Training.start(recipe, here.device, pixels)
-    network = _network(training.model, here, compiled)
+    state = TrainingState.start(recipe, here.device, images)
+    network = parallelise(state.model, here, compiled)
     network.train()
-    pictures = torch.from_numpy(pixels).to(here.device)
-    batch_size = min(recipe.training.batch_size, len(pixels))
-    per_epoch = len(pixels) // batch_size
+    data = torch.from_numpy(images).to(here.device)
+    batch_size = min(recipe.training.batch_size, len(images))
+    steps_per_epoch = len(images) // batch_size
     bf16 = has_bf16(here.device)
 
     def run(steps: int) -> None:
         for _ in range(steps):
-            order = _order(recipe.seed, training.epoch, len(pixels)).to(here.device)
-            batch = pictures[order[training.step * batch_size : (training.step + 1) * batch_size]]
-            training.totals += _step(training, network, batch, here, per_epoch, bf16)
-            training.epoch += (training.step + 1) // per_epoch
-            training.step = (training.step + 1) % per_epoch
-        training.totals.tolist()
+            order = epoch_order(recipe.seed, state.epoch, len(images)).to(here.device)
+            batch = data[order[state.step * batch_size : (state.step + 1) * batch_size]]
+            state.totals += training_step(state, network, batch, here, steps_per_epoch, bf16)
+            state.epoch += (state.step + 1) // steps_per_epoch
+            state.step = (state.step + 1) % steps_per_epoch
+        state.totals.tolist()
 
     return run
 
 
-def plain_steps(recipe: Recipe, pixels: ImageArray, here: World) -> Steps:
+def plain_steps(recipe: Recipe, images: ImageArray, here: World) -> Steps:
     """The loop of tutorials with this repository's network and loss: a DataLoader with its default workers,
     float32, channels first, Adam's defaults, every loss read."""
     torch.manual_seed(recipe.seed)
     model = VAE(recipe.model).to(here.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.training.learning_rate)
-    batch_size = min(recipe.training.batch_size, len(pixels))
-    batches = _endless(DataLoader(Fitted(pixels), batch_size, shuffle=True, drop_last=True))
+    batch_size = min(recipe.training.batch_size, len(images))
+    batches = _endless(DataLoader(Fitted(images), batch_size, shuffle=True, drop_last=True))
 
     def run(steps: int) -> None:
         for _ in range(steps):
-            pictures = next(batches).to(here.device)
-            noise = torch.randn(len(pictures), recipe.model.latent_dim, device=here.device)
-            output, posterior = model(pictures, noise)
-            loss = negative_elbo(output, pictures, posterior, model.likelihood).total
+            batch = next(batches).to(here.device)
+            noise = torch.randn(len(batch), recipe.model.latent_dim, device=here.device)
+            output, posterior = model(batch, noise)
+            loss = negative_elbo(output, batch, posterior, model.likelihood).total
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -138,7 +138,7 @@ def clock(run: Steps, steps: int) -> Clock:
 
 
 @contextmanager
-def pythae_clock(recipe: Recipe, pixels: ImageArray, steps: int, cache: Path) -> Iterator[Clock]:
+def pythae_clock(recipe: Recipe, images: ImageArray, steps: int, cache: Path) -> Iterator[Clock]:
     """pythae in a process of its own, which waits while others are timed.
 
     Raises:
@@ -148,9 +148,9 @@ def pythae_clock(recipe: Recipe, pixels: ImageArray, steps: int, cache: Path) ->
     python = pythae_python(cache)
     with tempfile.TemporaryDirectory(prefix="pythae-") as name:
         scratch = Path(name)
-        np.save(scratch / "pixels.npy", pixels)
+        np.save(scratch / "images.npy", images)
         (scratch / "recipe.json").write_text(json.dumps(recipe.to_dict()))
-        command = [str(python), "-m", f"{PEERS}.pythae_trainer", "recipe.json", "pixels.npy", str(steps)]
+        command = [str(python), "-m", f"{PEERS}.pythae_trainer", "recipe.json", "images.npy", str(steps)]
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
         with (
             (scratch / "log").open("wb") as log,
@@ -210,8 +210,8 @@ def pythae_python(cache: Path) -> Path:
     return python
 
 
-def measure(clocks: Mapping[str, Clock], pictures: int, rounds: int, left_out: dict[str, str]) -> list[Speed]:
-    """Rounds in which each contestant trains on so many pictures, each round in another order.
+def measure(clocks: Mapping[str, Clock], images: int, rounds: int, left_out: dict[str, str]) -> list[Speed]:
+    """Rounds in which each contestant trains on so many images, each round in another order.
 
     Args:
         left_out: takes the contestants that failed, with the reason.
@@ -223,7 +223,7 @@ def measure(clocks: Mapping[str, Clock], pictures: int, rounds: int, left_out: d
             if name in left_out:
                 continue
             try:
-                speeds.append(Speed(name, number, pictures / clocks[name]()))
+                speeds.append(Speed(name, number, images / clocks[name]()))
             except RuntimeError as error:
                 left_out[name] = str(error)
     return speeds
@@ -249,31 +249,31 @@ def table(speeds: Sequence[Speed], epochs: int) -> str:
     for name in sorted(by_name, key=lambda name: -summarise(by_name[name]).median):
         rate = summarise(by_name[name])
         beside = [ratios(speeds, ours, name) for ours in (OURS, COMPILED)]
-        hours = epochs * PICTURES / rate.median / 3600
+        hours = epochs * IMAGES / rate.median / 3600
         rows.append([name, str(rate), *("" if one is None else str(one) for one in beside), f"{hours:.2f}"])
     header = [
         "trained by",
         "pictures/s",
         "ours / its",
         "ours compiled / its",
-        f"hours for {epochs} epochs of {PICTURES:,}",
+        f"hours for {epochs} epochs of {IMAGES:,}",
     ]
     return markdown_table(header, rows)
 
 
-def describe_training(recipe: Recipe, pixels: ImageArray, here: World, steps: int) -> dict[str, str]:
+def describe_training(recipe: Recipe, images: ImageArray, here: World, steps: int) -> dict[str, str]:
     """The machine, the card where there is one, and what was trained."""
     card = {}
     if here.device.type == "cuda":
         card = {"GPU": f"{torch.cuda.get_device_name(here.device)}, CUDA {torch.version.cuda}"}
-    height, width = pixels.shape[1:3]
-    batch_size = min(recipe.training.batch_size, len(pixels))
+    height, width = images.shape[1:3]
+    batch_size = min(recipe.training.batch_size, len(images))
     return {
         **describe_machine(),
         **card,
         "training": f"PyTorch {torch.__version__}, Python {platform.python_version()}, "
         f"{torch.get_num_threads()} threads, {'bfloat16' if has_bf16(here.device) else 'float32'} here",
-        "recipe": f"{recipe.name}, {width} x {height}, batches of {batch_size}, {len(pixels)} pictures",
+        "recipe": f"{recipe.name}, {width} x {height}, batches of {batch_size}, {len(images)} pictures",
         "rounds of": f"{steps} steps, after {WARM_UP_STEPS} to warm up",
     }
 
@@ -291,17 +291,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         recipe = Recipe.load(options.recipe)
-        pixels = load(options.data, recipe.model.width, recipe.model.height, CACHE).pixels
+        images = load(options.data, recipe.model.width, recipe.model.height, CACHE).images
     except ValueError as error:
         parser.error(str(error))
     left_out: dict[str, str] = {}
     clocks: dict[str, Clock] = {}
     with world("auto") as here, ExitStack() as stack:
         prepared: dict[str, Callable[[], Clock]] = {
-            OURS: lambda: clock(own_steps(recipe, pixels, here, compiled=False), options.steps),
-            COMPILED: lambda: clock(own_steps(recipe, pixels, here, compiled=True), options.steps),
-            PLAIN: lambda: clock(plain_steps(recipe, pixels, here), options.steps),
-            PYTHAE: lambda: stack.enter_context(pythae_clock(recipe, pixels, options.steps, options.cache)),
+            OURS: lambda: clock(own_steps(recipe, images, here, compiled=False), options.steps),
+            COMPILED: lambda: clock(own_steps(recipe, images, here, compiled=True), options.steps),
+            PLAIN: lambda: clock(plain_steps(recipe, images, here), options.steps),
+            PYTHAE: lambda: stack.enter_context(pythae_clock(recipe, images, options.steps, options.cache)),
         }
         for name, prepare in prepared.items():
             print(f"preparing: {name}", file=sys.stderr)
@@ -309,9 +309,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 clocks[name] = prepare()
             except (RuntimeError, subprocess.CalledProcessError) as error:
                 left_out[name] = str(error)
-        batch_size = min(recipe.training.batch_size, len(pixels))
+        batch_size = min(recipe.training.batch_size, len(images))
         speeds = measure(clocks, options.steps * batch_size, options.rounds, left_out)
-        head = describe_training(recipe, pixels, here, options.steps)
+        head = describe_training(recipe, images, here, options.steps)
     text = "# Training speed\n\n" + "".join(f"- {name}: {value}\n" for name, value in head.items())
     text += "\n" + table(speeds, recipe.training.epochs)
     text += "".join(f"\nLeft out: {name}: {reason}\n" for name, reason in left_out.items())

@@ -33,31 +33,31 @@ def test_a_model_begins_near_the_linear_codec_and_far_from_chance(
 ) -> None:
     torch.manual_seed(0)
     begun, random = VAE(CONFIG).eval(), VAE(CONFIG).eval()
-    begun.begin_from(cars)
+    begun.init_from_pca(cars)
     components = principal_components(cars, CONFIG.latent_dim)
     small = half_size(torch.from_numpy(other_cars)).flatten(1)
     linear = (small - components.mean) @ components.basis @ components.basis.T + components.mean
     enlarged = torch.nn.functional.interpolate(linear.view(-1, 3, 8, 12), scale_factor=2, mode="bilinear")
-    pictures = to_float(torch.from_numpy(other_cars))
+    images = to_float(torch.from_numpy(other_cars))
     with torch.inference_mode():
-        decoded = [model.decoder(model.encoder(pictures).mean) for model in (begun, random)]
-    quality = [decibels(reconstructions, pictures) for reconstructions in decoded]
-    assert quality[0] > decibels(enlarged, pictures) - 2
+        decoded = [model.decoder(model.encoder(images).mean) for model in (begun, random)]
+    quality = [decibels(reconstructions, images) for reconstructions in decoded]
+    assert quality[0] > decibels(enlarged, images) - 2
     assert quality[0] > quality[1] + 3
 
 
-def test_the_coordinates_of_pictures_have_unit_variance(cars: ImageArray) -> None:
+def test_the_coordinates_of_images_have_unit_variance(cars: ImageArray) -> None:
     torch.manual_seed(0)
     model = VAE(CONFIG)
-    model.begin_from(cars)
+    model.init_from_pca(cars)
     small = half_size(torch.from_numpy(cars)).flatten(1)
     variance = model.encoder.linear(small).var(0)  # type: ignore[operator]
     torch.testing.assert_close(variance, torch.ones(6), rtol=0.2, atol=0)
 
 
-def test_fewer_pictures_than_components_give_finite_weights(cars: ImageArray) -> None:
+def test_fewer_images_than_components_give_finite_weights(cars: ImageArray) -> None:
     model = VAE(dataclasses.replace(CONFIG, latent_dim=40)).eval()
-    model.begin_from(cars[:5])
+    model.init_from_pca(cars[:5])
     posterior = model.encoder(to_float(torch.from_numpy(cars[:5])))
     assert posterior.mean.isfinite().all()
     assert model.decoder(posterior.mean).isfinite().all()
@@ -91,6 +91,6 @@ def test_impossible_sizes_are_refused(change: dict[str, object]) -> None:
         dataclasses.replace(CONFIG, **change)  # type: ignore[arg-type]
 
 
-def decibels(pictures: torch.Tensor, originals: torch.Tensor) -> float:
-    grey_levels = [(batch.clamp(0, 1) * 255).round().byte() for batch in (originals, pictures)]
+def decibels(images: torch.Tensor, originals: torch.Tensor) -> float:
+    grey_levels = [(batch.clamp(0, 1) * 255).round().byte() for batch in (originals, images)]
     return float(np.mean(psnr(*(batch.permute(0, 2, 3, 1).numpy() for batch in grey_levels))))

@@ -1,14 +1,13 @@
-import math
-
 import pytest
 import torch
 
-from model_training.networks.layers import LOG_VARIANCE_RANGE, Posterior
-from model_training.networks.vae import VAE
+from model_training.networks.layers import LOG_VARIANCE_RANGE
+from model_training.networks.vae import VAE, parameter_count
 from model_training.recipe import Recipe
+from tests.model_training.conftest import PRINCIPAL
 
 
-def test_shapes_and_dtypes(recipe: Recipe) -> None:
+def test_the_output_has_the_shape_of_the_images_and_the_posterior_that_of_the_latents(recipe: Recipe) -> None:
     model = VAE(recipe.model)
     logits, posterior = model(torch.rand(5, 3, 16, 24), torch.randn(5, 6))
     assert logits.shape == (5, 3, 16, 24)
@@ -16,26 +15,7 @@ def test_shapes_and_dtypes(recipe: Recipe) -> None:
     assert logits.dtype == posterior.mean.dtype == posterior.log_variance.dtype == torch.float32
 
 
-def test_the_kl_of_the_prior_itself_is_zero_and_known_values_hold() -> None:
-    assert Posterior(torch.zeros(2, 3), torch.zeros(2, 3)).kl().abs().max() == 0
-    kl = Posterior(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, math.log(4.0)]])).kl()
-    assert kl[0].tolist() == pytest.approx([0.5, 0.5 * (4 - 1 - math.log(4))])
-
-
-def test_the_kl_is_that_of_torch_distributions() -> None:
-    torch.manual_seed(0)
-    posterior = Posterior(torch.randn(4, 7), torch.randn(4, 7))
-    ours = torch.distributions.Normal(posterior.mean, torch.exp(0.5 * posterior.log_variance))
-    reference = torch.distributions.kl_divergence(ours, torch.distributions.Normal(0.0, 1.0))
-    torch.testing.assert_close(posterior.kl(), reference)
-
-
-def test_a_draw_is_mean_plus_standard_deviation_times_noise() -> None:
-    posterior = Posterior(torch.tensor([[1.0, -2.0]]), torch.tensor([[math.log(9.0), math.log(0.25)]]))
-    assert posterior.sample(torch.tensor([[1.0, 2.0]]))[0].tolist() == pytest.approx([4.0, -1.0])
-
-
-def test_extreme_pictures_keep_the_variance_finite(recipe: Recipe) -> None:
+def test_extreme_images_keep_the_variance_finite(recipe: Recipe) -> None:
     model = VAE(recipe.model).eval()
     posterior = model.encoder(torch.full((1, 3, 16, 24), 1e6))
     assert posterior.log_variance.min() >= LOG_VARIANCE_RANGE[0]
@@ -45,7 +25,18 @@ def test_extreme_pictures_keep_the_variance_finite(recipe: Recipe) -> None:
 
 def test_noise_changes_the_reconstruction_and_zeros_decode_the_mean(recipe: Recipe) -> None:
     model = VAE(recipe.model).eval()
-    pictures = torch.rand(2, 3, 16, 24)
-    from_mean, posterior = model(pictures, torch.zeros(2, 6))
+    images = torch.rand(2, 3, 16, 24)
+    from_mean, posterior = model(images, torch.zeros(2, 6))
     torch.testing.assert_close(from_mean, model.decoder(posterior.mean))
-    assert not torch.allclose(from_mean, model(pictures, torch.ones(2, 6))[0])
+    assert not torch.allclose(from_mean, model(images, torch.ones(2, 6))[0])
+
+
+def test_logits_become_images_by_a_sigmoid_and_a_gaussians_mean_by_clamping(recipe: Recipe) -> None:
+    output = torch.tensor([-2.0, 0.5, 3.0])
+    torch.testing.assert_close(VAE(recipe.model).to_images(output), output.sigmoid())
+    assert VAE(PRINCIPAL.model).to_images(output).tolist() == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_parameter_count_is_of_all_weights_and_biases(bias: bool) -> None:
+    assert parameter_count(torch.nn.Linear(3, 4, bias=bias)) == 12 + 4 * bias

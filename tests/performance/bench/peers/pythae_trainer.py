@@ -1,6 +1,6 @@
 """pythae's trainer on this repository's network.
 
-Started as `python -m tests.performance.bench.peers.pythae_trainer RECIPE.json PICTURES.npy STEPS`. It writes
+Started as `python -m tests.performance.bench.peers.pythae_trainer RECIPE.json IMAGES.npy STEPS`. It writes
 `ready`; then each line on standard input asks for STEPS steps and is answered by their seconds.
 """
 
@@ -30,29 +30,29 @@ class Encoder(BaseEncoder):
         super().__init__()
         self.network = network.encoder
 
-    def forward(self, pictures: Tensor) -> ModelOutput:
+    def forward(self, images: Tensor) -> ModelOutput:
         """(N, 3, H, W) in 0..1 -> embedding, log_covariance."""
-        mean, log_variance = self.network(pictures)
+        mean, log_variance = self.network(images)
         return ModelOutput(embedding=mean, log_covariance=log_variance)
 
 
 class Decoder(BaseDecoder):
-    """This repository's decoder, which for pythae gives pictures in 0..1 and not logits."""
+    """This repository's decoder, which for pythae gives images in 0..1 and not logits."""
 
     def __init__(self, network: own.VAE) -> None:
         super().__init__()
-        self.network, self.to_pictures = network.decoder, network.to_pictures
+        self.network, self.to_images = network.decoder, network.to_images
 
     def forward(self, latents: Tensor) -> ModelOutput:
         """(N, latent_dim) -> reconstruction."""
-        return ModelOutput(reconstruction=self.to_pictures(self.network(latents)))
+        return ModelOutput(reconstruction=self.to_images(self.network(latents)))
 
 
-def trainer(recipe: Recipe, pixels: Tensor, out: str) -> BaseTrainer:
+def trainer(recipe: Recipe, images: Tensor, out: str) -> BaseTrainer:
     """A trainer ready for its first epoch.
 
     Args:
-        pixels: (N, H, W, 3) uint8, one epoch; each picture's floats are made beforehand, as pythae does.
+        images: (N, H, W, 3) uint8, one epoch; each image's floats are made beforehand, as pythae does.
     """
     network = own.VAE(recipe.model)
     loss = "bce" if network.likelihood == "bernoulli" else "mse"
@@ -61,13 +61,13 @@ def trainer(recipe: Recipe, pixels: Tensor, out: str) -> BaseTrainer:
         latent_dim=recipe.model.latent_dim,
         reconstruction_loss=loss,
     )
-    pictures = pixels.permute(0, 3, 1, 2).contiguous().float() / 255
+    floats = images.permute(0, 3, 1, 2).contiguous().float() / 255
     made = BaseTrainer(
         VAE(config, Encoder(network), Decoder(network)),
-        BaseDataset(pictures, torch.ones(len(pictures))),
+        BaseDataset(floats, torch.ones(len(floats))),
         training_config=BaseTrainerConfig(
             output_dir=out,
-            per_device_train_batch_size=min(recipe.training.batch_size, len(pictures)),
+            per_device_train_batch_size=min(recipe.training.batch_size, len(floats)),
             learning_rate=recipe.training.learning_rate,
         ),
     )
@@ -75,11 +75,11 @@ def trainer(recipe: Recipe, pixels: Tensor, out: str) -> BaseTrainer:
     return made
 
 
-def main(recipe: str, pixels: str, steps: str) -> None:
+def main(recipe: str, images: str, steps: str) -> None:
     """Warm up with one round, then answer."""
     chosen = Recipe.from_dict(json.loads(Path(recipe).read_text()))
     batch_size = chosen.training.batch_size
-    array = np.load(pixels)
+    array = np.load(images)
     rows = np.arange(int(steps) * min(batch_size, len(array))) % len(array)
     with tempfile.TemporaryDirectory() as out:
         made = trainer(chosen, torch.from_numpy(array[rows]), out)
