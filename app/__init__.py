@@ -1,4 +1,5 @@
-"""The HTTP service: loads the exported encoder and decoder and answers for them. Never imports torch."""
+"""The HTTP service of a VAE. Sets what NumPy and ONNX Runtime read from the environment as they load; never
+imports torch."""
 
 import os
 

@@ -1,13 +1,13 @@
-"""`python -m app`: serve until SIGTERM. Exit code 0 after a drain, 1 after a refusal to start."""
+"""`python -m app`: check settings and model, and serve until SIGTERM, in one process or several workers.
+
+Exit code 0 after a drain, 1 after a refusal to start.
+"""
 
 import os
 import signal
 import sys
 import tempfile
-
-# Before NumPy is imported, here and in the workers: the threads of its BLAS keep spinning for a while after
-# each product, and the products of a request are small.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+from typing import Any
 
 import uvicorn
 from pydantic import ValidationError
@@ -15,9 +15,9 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from app.errors import StartupError
-from app.model.manifest import read_manifest
+from app.model.manifest import read_model_folder
 from app.server import logging_setup
-from app.server.reuse_port import SharedAddress
+from app.server.reuse_port import ReusePortSocket
 from app.settings import Settings
 
 WORKER_PATIENCE = 10
@@ -30,9 +30,7 @@ def main() -> int:
     # uvicorn raises the signal again when it has drained: being asked to stop is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        settings = Settings()
-        settings.read_keys()  # refused here, once, and not by every worker; and so is the model
-        read_manifest(settings.model_dir)
+        config = configuration(Settings())
     except ValidationError as error:
         for fault in error.errors():
             name = "_".join(("CAR_VAE", *map(str, fault["loc"][:1]))).upper()
@@ -42,7 +40,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     try:
-        return _serve(configuration(settings))
+        return _serve(config)
     except KeyboardInterrupt:
         return 0
     except SystemExit as exit_:
@@ -53,7 +51,7 @@ def _serve(config: uvicorn.Config) -> int:
     if config.workers == 1:
         uvicorn.Server(config).run()
         return 0
-    supervisor = Multiprocess(config, [SharedAddress.take_over(config.bind_socket())])
+    supervisor = Multiprocess(config, [ReusePortSocket.take_over(config.bind_socket())])
     try:
         shared = tempfile.TemporaryDirectory(prefix="car-vae-metrics-")
     except OSError:
@@ -66,16 +64,27 @@ def _serve(config: uvicorn.Config) -> int:
 
 
 def configuration(settings: Settings) -> uvicorn.Config:
-    """uvicorn's configuration. Its access log is off: the middleware writes a line a request."""
+    """uvicorn's configuration. Its access log is off: the middleware writes a line a request.
+
+    Raises:
+        StartupError: model or keys are not fit to be served; said here, once, and not by every worker.
+    """
+    settings.read_keys()
+    folder = read_model_folder(settings.model_dir)
+    app: Any = "app.main:create_app"  # each worker is a process, and makes its own
+    if settings.workers == 1:
+        from app.main import create_app  # not above: a supervisor of workers has no use for it
+
+        app = create_app(settings, folder)
     return uvicorn.Config(
-        "app.main:create_app",
-        factory=True,
+        app,
+        factory=settings.workers > 1,
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
         timeout_graceful_shutdown=settings.drain_timeout,
         timeout_worker_healthcheck=WORKER_PATIENCE,
-        http="app.server.uvicorn_protocol:GuardedProtocol",
+        http="app.server.uvicorn_protocol:LimitedHttpProtocol",
         log_config=logging_setup.configuration(settings.log_level, settings.log_format),
         log_level=settings.log_level,
         access_log=False,

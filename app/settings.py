@@ -1,4 +1,5 @@
-"""Everything that can be configured, read from the environment in this one place."""
+"""Settings: everything that can be configured, read from the environment, and the hard limits it is checked
+against."""
 
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ from app.model.manifest import Precision
 
 MIB = 2**20
 MAX_FRAMES = 64
-"""Most frames of one path."""
+"""Hard limit that no setting moves: most frames of one interpolation."""
 ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?")
 
 

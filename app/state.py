@@ -1,4 +1,4 @@
-"""What a running app holds, so that nothing needs to be global."""
+"""AppState: what a running app holds, so that nothing needs to be global."""
 
 from dataclasses import dataclass
 
@@ -7,23 +7,29 @@ from starlette.requests import Request
 from app.errors import NotReady
 from app.images.worker_pool import WorkerPool
 from app.inference.vae import Vae
+from app.model.manifest import ModelFolder
 from app.server.metrics import Metrics
 from app.settings import Settings
-from app.timings import Stages
+from app.timings import Timings
 
 
 @dataclass(slots=True)
-class Service:
-    """One app's settings and, between start and end of its lifespan, its model and its threads."""
+class AppState:
+    """One app's settings and, between start and end of its lifespan, its model and its threads.
+
+    Attributes:
+        folder: the model's files where they have been read before the start, which uses them up.
+    """
 
     settings: Settings
     metrics: Metrics
+    folder: ModelFolder | None = None
     vae: Vae | None = None
     pool: WorkerPool | None = None
     draining: bool = False
 
     def parts(self) -> tuple[Vae, WorkerPool]:
-        """The model and the threads for pictures.
+        """The model and the threads for images.
 
         Raises:
             NotReady: they are not there yet, or new work is no longer taken.
@@ -35,13 +41,13 @@ class Service:
         return self.vae, self.pool
 
 
-def service_of(request: Request) -> Service:
-    """The service a request is for."""
-    service: Service = request.scope["app"].state.service
-    return service
+def state_of(request: Request) -> AppState:
+    """The state of the app that a request is for."""
+    state: AppState = request.scope["app"].state.app_state
+    return state
 
 
-def stages_of(request: Request) -> Stages:
+def timings_of(request: Request) -> Timings:
     """Where the seconds of a request are recorded."""
-    stages: Stages = request.scope["state"]["stages"]
-    return stages
+    timings: Timings = request.scope["state"]["timings"]
+    return timings

@@ -1,7 +1,7 @@
-"""Gathers the rows of many requests into batches: while one runs, the next gathers. Only for rows that are
-known to be on their way does it wait, and briefly.
+"""Batcher: a bounded queue and a worker thread that runs the rows of many requests in batches. While one runs
+the next gathers; only for rows that are known to be on their way does it wait, and briefly.
 
-A batcher knows neither pictures nor ONNX: rows lie along axis 0 of whatever arrays it is given.
+A batcher knows neither images nor ONNX: rows lie along axis 0 of whatever arrays it is given.
 """
 
 import asyncio
@@ -12,16 +12,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from app.errors import InferenceFailed, NotReady, QueueFull, QueueTimeout, ServiceError
-from app.timings import Stages
-
-Array = NDArray[Any]
+from app.inference.batch import Answer, Array, Batch, QueuedRequest
+from app.timings import Timings
 
 GATHERING_SECONDS = 0.01
 """How long rows wait at most for others that are expected any moment."""
@@ -35,55 +31,23 @@ logger = logging.getLogger(__name__)
 class BatchObserver(Protocol):
     """What a batcher tells about its work; called on the event loop, once per batch and not per request."""
 
-    def batch(
-        self, batcher: str, rows: int, run_seconds: float, queue_seconds: list[float], queued_rows: int
-    ) -> None:
-        """A batch of `rows` has run. `queue_seconds` has the wait of each request whose first rows were in
-        it; `queued_rows` is the length of the queue now."""
+    def batch(self, batcher: str, rows: int, run_seconds: float, queued_rows: int) -> None:
+        """A batch of `rows` has run; `queued_rows` is the length of the queue now."""
 
     def skipped(self, batcher: str, rows: int) -> None:
         """Rows left the queue without a run: their client has gone, or they waited too long."""
 
 
 @dataclass(frozen=True, slots=True)
-class BatcherStatus:
-    """How a batcher is: `alive`, its worker is there; `reason`, why it is not healthy, fit to be shown."""
+class Health:
+    """Why a batcher or a model does not answer, in words fit to be shown, or None when it does."""
 
-    alive: bool
     reason: str | None
 
     @property
     def healthy(self) -> bool:
-        """True when the batcher answers, as far as its last batch tells."""
+        """True when it answers, as far as its last batches tell."""
         return self.reason is None
-
-
-@dataclass(slots=True, eq=False)
-class _Request:
-    rows: Array
-    future: asyncio.Future[tuple[Array, ...]]
-    submitted: float
-    taken: int = 0
-    """Rows that have been put into batches so far."""
-    started: float = 0.0
-    ended: float = 0.0
-    results: list[tuple[Array, ...]] = field(default_factory=list)
-
-    @property
-    def left(self) -> int:
-        return len(self.rows) - self.taken
-
-
-@dataclass(slots=True)
-class _Part:
-    """Rows start:stop of a request, as they take part in a batch."""
-
-    request: _Request
-    start: int
-    stop: int
-
-
-_Answer = tuple[_Request, tuple[Array, ...]]
 
 
 class Batcher:
@@ -128,10 +92,10 @@ class Batcher:
         self._patience = min(queue_timeout, run_limit)
         # The condition's lock guards what both threads change: the queue, the batch that runs and the flags.
         self._condition = threading.Condition(threading.Lock())
-        self._waiting: deque[_Request] = deque()
+        self._waiting: deque[QueuedRequest] = deque()
         self._queued_rows = 0
         self._expected_rows = 0
-        self._running: list[_Part] = []
+        self._running: Batch | None = None
         self._run_started = 0.0
         self._seconds_per_row = 0.0
         self._closing = False
@@ -153,10 +117,9 @@ class Batcher:
         """Rows that wait for a batch now."""
         return self._queued_rows
 
-    @property
-    def status(self) -> BatcherStatus:
-        """Whether the worker lives, and what is wrong with it."""
-        return BatcherStatus(alive=self._thread.is_alive(), reason=self._complaint() or self._last_failure)
+    def health(self) -> Health:
+        """Whether new rows would be answered, as far as the last batch tells."""
+        return Health(self._complaint() or self._last_failure)
 
     def _complaint(self) -> str | None:
         """Why nothing can be accepted, if that is so."""
@@ -168,12 +131,12 @@ class Batcher:
             return f"the {self.name} is shutting down"
         return None if self._thread.is_alive() else f"the {self.name} has not been started"
 
-    async def submit(self, rows: Array, stages: Stages | None = None) -> tuple[Array, ...]:
+    async def submit(self, rows: Array, timings: Timings | None = None) -> tuple[Array, ...]:
         """Run rows, in company of others where there are any.
 
         Args:
             rows: (n, ...), not to be changed before the answer; all requests have one row shape and dtype.
-            stages: gets `queue`, the wait for the first batch, and `inference`, from there to the end; and
+            timings: gets `queue`, the wait for the first batch, and `inference`, from there to the end; and
                 the number of rows.
 
         Returns:
@@ -185,9 +148,9 @@ class Batcher:
         """
         if not 0 < len(rows) <= self._max_queue_rows:
             raise ValueError(f"a request must have 1 to {self._max_queue_rows} rows, not {len(rows)}")
-        if stages is not None:
-            stages.rows = max(stages.rows, len(rows))
-        request = _Request(rows, asyncio.get_running_loop().create_future(), time.monotonic())
+        if timings is not None:
+            timings.rows = max(timings.rows, len(rows))
+        request = QueuedRequest(rows, asyncio.get_running_loop().create_future(), time.monotonic())
         with self._condition:
             self._refuse(len(rows))
             self._waiting.append(request)
@@ -202,9 +165,9 @@ class Batcher:
                 skipped = self._remove([request])
             self._report_skipped(skipped)
             raise
-        if stages is not None:
-            stages.add("queue", request.started - request.submitted)
-            stages.add("inference", request.ended - request.started)
+        if timings is not None:
+            timings.add("queue", request.started - request.submitted)
+            timings.add("inference", request.ended - request.started)
         return results
 
     @contextmanager
@@ -252,7 +215,7 @@ class Batcher:
                 retry_after=max(1, math.ceil(wait)),
             )
 
-    def _remove(self, requests: Sequence[_Request]) -> int:
+    def _remove(self, requests: Sequence[QueuedRequest]) -> int:
         """Take requests out of the queue, with the lock held; gives the number of rows that will not run."""
         before = self._queued_rows
         gone = set(requests)
@@ -279,7 +242,7 @@ class Batcher:
         now = time.monotonic()
         with self._condition:
             hung = self._hung = self._running_too_long()
-            stuck = [part.request for part in self._running] if hung else []
+            stuck = self._running.requests if hung and self._running is not None else []
             late = [request for request in self._waiting if hung or self._deadline(request) <= now]
             skipped = self._remove(late)
             next_time = self._next_time(now)
@@ -300,9 +263,9 @@ class Batcher:
             self._sweep_in(next_time - now)
 
     def _running_too_long(self) -> bool:
-        return bool(self._running) and time.monotonic() - self._run_started >= self._run_limit
+        return self._running is not None and time.monotonic() - self._run_started >= self._run_limit
 
-    def _deadline(self, request: _Request) -> float:
+    def _deadline(self, request: QueuedRequest) -> float:
         return math.inf if request.taken else request.submitted + self._queue_timeout
 
     def _next_time(self, now: float) -> float:
@@ -323,28 +286,22 @@ class Batcher:
         finally:
             self._post(self._stopped.set)
 
-    def _take(self) -> list[_Part]:
-        """Wait for rows and form the next batch; an empty one means the end."""
-        batch: list[_Part] = []
-        room = self._max_batch_rows
+    def _take(self) -> Batch | None:
+        """Wait for rows and form the next batch; None means the end."""
         with self._condition:
             while not self._gathered():
                 if self._closing:
-                    return batch
+                    return None
                 self._condition.wait()
             now = time.monotonic()
-            while room and self._waiting:
+            batch = Batch()
+            while batch.rows < self._max_batch_rows and self._waiting:
                 request = self._waiting.popleft()
-                start = request.taken
-                request.taken = min(start + room, len(request.rows))
-                room -= request.taken - start
-                batch.append(_Part(request, start, request.taken))
-                if start == 0:
-                    request.started = now
+                batch.take(request, self._max_batch_rows - batch.rows, now)
                 if request.left:
-                    filled_it_alone = len(batch) == 1
+                    filled_it_alone = len(batch.parts) == 1
                     (self._waiting.append if filled_it_alone else self._waiting.appendleft)(request)
-            self._queued_rows -= self._max_batch_rows - room
+            self._queued_rows -= batch.rows
             self._run_started = now
             self._running = batch
         return batch
@@ -360,48 +317,44 @@ class Batcher:
             self._condition.wait(left)
         return bool(self._waiting)
 
-    def _run(self, batch: list[_Part]) -> None:
+    def _run(self, batch: Batch) -> None:
         """Run one batch and send its results, or its failure, to the event loop in one call."""
-        requests = [part.request for part in batch]
-        rows = sum(part.stop - part.start for part in batch)
-        answers: list[_Answer] = []
+        answers: list[Answer] = []
         failure = None
         try:
-            answers = _split(batch, self._infer(_join(batch)), rows)
+            answers = batch.split(self._infer(batch.join()))
         except Exception as error:
-            logger.exception("%s: a batch of %d rows failed", self.name, rows)
+            logger.exception("%s: a batch of %d rows failed", self.name, batch.rows)
             failure = str(error) if isinstance(error, ServiceError) else "the model failed on this batch"
         seconds = time.monotonic() - self._run_started
         with self._condition:
-            self._running = []
+            self._running = None
             self._hung = False
             if failure is None:
                 self._last_failure = None
-                self._seconds_per_row += SMOOTHING * (seconds / rows - self._seconds_per_row)
+                self._seconds_per_row += SMOOTHING * (seconds / batch.rows - self._seconds_per_row)
             else:
                 self._last_failure = f"the last batch of the {self.name} failed"
-                self._remove(requests)
+                self._remove(batch.requests)
             queued_rows = self._queued_rows
         if failure is not None:
-            self._post(self._fail, requests, lambda: InferenceFailed(failure))
+            self._post(self._fail, batch.requests, lambda: InferenceFailed(failure))
             return
-        waits = [part.request.started - part.request.submitted for part in batch if part.start == 0]
-        self._post(self._deliver, answers, rows, seconds, waits, queued_rows)
+        self._post(self._deliver, answers, batch.rows, seconds, queued_rows)
 
     def _deliver(
         self,
-        answers: list[_Answer],
+        answers: list[Answer],
         rows: int,
         run_seconds: float,
-        waits: list[float],
         queued_rows: int,
     ) -> None:
         for request, results in answers:
             if not request.future.done():
                 request.future.set_result(results)
-        self._observer.batch(self.name, rows, run_seconds, waits, queued_rows)
+        self._observer.batch(self.name, rows, run_seconds, queued_rows)
 
-    def _fail(self, requests: list[_Request], error: Callable[[], ServiceError]) -> None:
+    def _fail(self, requests: list[QueuedRequest], error: Callable[[], ServiceError]) -> None:
         for request in requests:
             if not request.future.done():
                 request.future.set_exception(error())
@@ -409,8 +362,8 @@ class Batcher:
     def _die(self) -> None:
         with self._condition:
             self._death = f"the worker of the {self.name} has died"
-            lost = [*(part.request for part in self._running), *self._waiting]
-            self._running = []
+            lost = [*(self._running.requests if self._running is not None else ()), *self._waiting]
+            self._running = None
             self._remove(lost)
         self._post(self._fail, lost, lambda: InferenceFailed("the model does not answer"))
 
@@ -423,33 +376,3 @@ class Batcher:
                 self._closing = True
                 self._waiting.clear()
                 self._queued_rows = 0
-
-
-def _join(batch: list[_Part]) -> Array:
-    """The rows of a batch in one array; those of a lone request are not copied."""
-    parts = [part.request.rows[part.start : part.stop] for part in batch]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _split(batch: list[_Part], outputs: tuple[Array, ...], rows: int) -> list[_Answer]:
-    """Hand the outputs to the requests of a batch; gives those that are complete now, with their results."""
-    if any(len(output) != rows for output in outputs):
-        sizes = ", ".join(str(len(output)) for output in outputs)
-        raise InferenceFailed(f"batch size mismatch: {rows} rows went in and {sizes} came out")
-    ended = time.monotonic()
-    answers = []
-    begin = 0
-    for part in batch:
-        request, end = part.request, begin + part.stop - part.start
-        request.results.append(tuple(output[begin:end] for output in outputs))
-        begin = end
-        if request.left == 0:
-            request.ended = ended
-            answers.append((request, _rejoin(request.results)))
-    return answers
-
-
-def _rejoin(results: list[tuple[Array, ...]]) -> tuple[Array, ...]:
-    if len(results) == 1:
-        return results[0]
-    return tuple(np.concatenate(pieces) for pieces in zip(*results, strict=True))

@@ -1,4 +1,4 @@
-"""An ONNX Runtime session on the provider that was asked for, checked against its manifest and warmed up."""
+"""Sessions of ONNX Runtime: on the provider that was asked for, checked against the manifest, warmed up."""
 
 import contextlib
 import io
@@ -74,19 +74,19 @@ class GraphSpec:
 
 
 def encoder_graph(manifest: Manifest, precision: Precision = "fp32") -> GraphSpec:
-    """Pictures (N, H, W, 3) uint8 -> mean and log_variance (N, L) float32."""
+    """Images (N, H, W, 3) uint8 -> mean and log_variance (N, L) float32."""
     latent = (manifest.latent_dim,)
     outputs = (TensorSpec("mean", "float32", latent), TensorSpec("log_variance", "float32", latent))
-    return GraphSpec(manifest.files.graphs(precision)[0].path, _pictures(manifest), outputs)
+    return GraphSpec(manifest.files.graphs(precision)[0].path, _images(manifest), outputs)
 
 
 def decoder_graph(manifest: Manifest, precision: Precision = "fp32") -> GraphSpec:
-    """Latents (N, L) float32 -> pictures (N, H, W, 3) uint8."""
+    """Latents (N, L) float32 -> images (N, H, W, 3) uint8."""
     latents = TensorSpec("latents", "float32", (manifest.latent_dim,))
-    return GraphSpec(manifest.files.graphs(precision)[1].path, latents, (_pictures(manifest),))
+    return GraphSpec(manifest.files.graphs(precision)[1].path, latents, (_images(manifest),))
 
 
-def _pictures(manifest: Manifest) -> TensorSpec:
+def _images(manifest: Manifest) -> TensorSpec:
     return TensorSpec("pictures", "uint8", (manifest.image_size.height, manifest.image_size.width, 3))
 
 
@@ -98,23 +98,23 @@ class Session:
         graph: GraphSpec,
         session: ort.InferenceSession,
         max_batch_rows: int,
-        ladder: tuple[int, ...],
+        batch_sizes: tuple[int, ...],
     ) -> None:
-        """Wrap a session; `ladder` holds the batch sizes it may run, ascending, or nothing for any."""
+        """Wrap a session; `batch_sizes` are those it may run, ascending, or none where it may run any."""
         self.max_batch_rows = max_batch_rows
         self._session = session
         self._input = graph.input.name
         self._outputs = [output.name for output in graph.outputs]
-        self._ladder = ladder
+        self._batch_sizes = batch_sizes
         self.provider: str = session.get_providers()[0]
         """The provider the session really runs on."""
 
     def run(self, rows: Array) -> tuple[Array, ...]:
         """Run n rows; gives the outputs in the graph's order, n rows each."""
         count = len(rows)
-        size = next((rung for rung in self._ladder if rung >= count), count)
-        if size > count:
-            padding = np.zeros((size - count, *rows.shape[1:]), rows.dtype)
+        bucket = next((size for size in self._batch_sizes if size >= count), count)
+        if bucket > count:
+            padding = np.zeros((bucket - count, *rows.shape[1:]), rows.dtype)
             rows = np.concatenate((rows, padding))
         outputs = self._session.run(self._outputs, {self._input: rows})
         return tuple(output[:count] for output in outputs)
@@ -168,17 +168,17 @@ def _open_session(graph: GraphSpec, model: bytes, spec: SessionSpec) -> Session:
     on_cuda = spec.device == "cuda"
     providers = [(CUDA, _cuda_options(spec)), CPU] if on_cuda else [CPU]
     max_rows = spec.max_batch_rows or BATCH_ROWS[spec.device]
-    ladder = _ladder(max_rows) if on_cuda else ()
+    batch_sizes = _batch_sizes(max_rows) if on_cuda else ()
     try:
         inner = ort.InferenceSession(model, _options(spec), providers=providers)
         inner.disable_fallback()  # else a failing GPU is replaced by the CPU in the middle of the service
         found = inner.get_providers()[0]
         _check_graph(graph, inner)
-        session = Session(graph, inner, max_rows, ladder)
+        session = Session(graph, inner, max_rows, batch_sizes)
         if not on_cuda:
             _warm_up(session, graph, (max_rows, 1))
         elif found == CUDA:
-            _warm_up(session, graph, ladder[::-1])
+            _warm_up(session, graph, batch_sizes[::-1])
     except ModelFolderError:
         raise
     except Exception as error:
@@ -209,7 +209,7 @@ def _cuda_options(spec: SessionSpec) -> dict[str, str]:
     options = {
         "device_id": str(spec.device_id),
         "cudnn_conv_algo_search": "HEURISTIC",  # EXHAUSTIVE times every algorithm for every size at start
-        "arena_extend_strategy": "kSameAsRequested",  # the ladder bounds what is needed; no doubling
+        "arena_extend_strategy": "kSameAsRequested",  # the batch sizes bound what is needed; no doubling
         "use_tf32": "0",  # its ten-bit mantissas would let a result depend on the batch it was in
     }
     if spec.gpu_mem_limit is not None:
@@ -217,7 +217,7 @@ def _cuda_options(spec: SessionSpec) -> dict[str, str]:
     return options
 
 
-def _ladder(max_batch_rows: int) -> tuple[int, ...]:
+def _batch_sizes(max_batch_rows: int) -> tuple[int, ...]:
     """The batch sizes allowed on a GPU: powers of two and the largest. Few shapes bound the memory of the
     arena and the searches for convolution algorithms."""
     powers = (1 << exponent for exponent in range(max_batch_rows.bit_length()))

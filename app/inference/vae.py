@@ -1,11 +1,10 @@
-"""The model as the service uses it: encode, decode and what is made of the two, over one batcher each."""
+"""VAE: encode, decode, reconstruct, sample and interpolate, with one batcher each for encoder and decoder."""
 
 import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,11 +13,11 @@ from numpy.typing import NDArray
 from app.errors import InvalidField, NotReady, ServiceError
 from app.images.arrays import ImageArray
 from app.images.quality import psnr, ssim
-from app.inference.batcher import Batcher, BatchObserver
+from app.inference.batcher import Batcher, BatchObserver, Health
 from app.inference.session import SessionSpec, decoder_graph, encoder_graph, open_sessions
 from app.model.interpolation import Method, interpolate
 from app.model.latents import Latents, standard_draws
-from app.model.manifest import Manifest, read_manifest, read_model_file
+from app.model.manifest import Manifest, ModelFolder
 from app.model.prior import Prior, read_prior
 from app.timings import Timings
 
@@ -27,14 +26,14 @@ PriorName = Literal["fitted", "standard"]
 DIRECTIONS = 8
 """Principal directions of the fitted prior that clients are told."""
 MEASURED_INLINE = 4
-"""Most pictures whose quality is measured on the event loop, at about 0.2 ms each; more go to a thread."""
+"""Most images whose quality is measured on the event loop, at about 0.2 ms each; more go to a thread."""
 DRAWN_INLINE = 4
 """Most draws from the fitted prior on the event loop, at 0.6 to 0.9 ms each; more go to a thread."""
 
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """What the encoder says of N pictures: mean and standard deviation, (N, L) float32 each."""
+    """What the encoder says of N images: mean and standard deviation, (N, L) float32 each."""
 
     mean: Latents
     std: Latents
@@ -42,15 +41,15 @@ class Posterior:
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """Latents (N, L) float32 and their pictures (N, H, W, 3) uint8."""
+    """Latents (N, L) float32 and their images (N, H, W, 3) uint8."""
 
     latents: Latents
-    pictures: ImageArray
+    images: ImageArray
 
 
 @dataclass(frozen=True, eq=False)
 class Quality:
-    """Per picture: PSNR in dB, 100 where identical, and SSIM; see app.images.quality."""
+    """Per image: PSNR in dB, 100 where identical, and SSIM; see app.images.quality."""
 
     psnr: NDArray[np.float64]
     ssim: NDArray[np.float64]
@@ -58,9 +57,9 @@ class Quality:
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
-    """Pictures decoded from the means of their posteriors; `quality` where it was asked for."""
+    """Images decoded from the means of their posteriors; `quality` where it was asked for."""
 
-    pictures: ImageArray
+    images: ImageArray
     posterior: Posterior
     quality: Quality | None
 
@@ -71,18 +70,6 @@ class Direction:
 
     vector: Latents
     std: float
-
-
-@dataclass(frozen=True)
-class Health:
-    """Why the model does not answer, in words fit to be shown, or None when it does."""
-
-    reason: str | None
-
-    @property
-    def healthy(self) -> bool:
-        """True when the model answers, as far as the last batches tell."""
-        return self.reason is None
 
 
 class Vae:
@@ -99,7 +86,7 @@ class Vae:
         self._encoder = encoder
         self._decoder = decoder
         size = manifest.image_size
-        self._picture_shape = (size.height, size.width, 3)
+        self._image_shape = (size.height, size.width, 3)
 
     def start(self) -> None:
         """Start the batchers; to be called on the event loop that serves."""
@@ -117,52 +104,52 @@ class Vae:
         self._decoder.close()
 
     def queued_rows(self) -> dict[str, int]:
-        """Rows that wait for a run, of each half."""
+        """Rows that wait for a run, of each graph."""
         return {batcher.name: batcher.queued_rows for batcher in (self._encoder, self._decoder)}
 
     def health(self) -> Health:
-        """Whether both halves answer, as far as their last batches tell."""
-        return Health(self._encoder.status.reason or self._decoder.status.reason)
+        """Whether encoder and decoder answer, as far as their last batches tell."""
+        return Health(self._encoder.health().reason or self._decoder.health().reason)
 
     async def probe(self) -> None:
-        """Run one row through both halves, as a request would.
+        """Run one row through encoder and decoder, as a request would.
 
         Raises:
             NotReady: one of them does not answer; the message says why.
         """
         try:
-            await self.encode(np.zeros((1, *self._picture_shape), np.uint8))
+            await self.encode(np.zeros((1, *self._image_shape), np.uint8))
             await self.decode(np.zeros((1, self.manifest.latent_dim), np.float32))
         except ServiceError as error:
             raise NotReady(str(error)) from error
 
-    async def encode(self, pictures: ImageArray, stages: Timings | None = None) -> Posterior:
-        """Encode (N, H, W, 3) uint8 pictures of the model's size."""
-        _check(pictures, np.uint8, self._picture_shape)
-        mean, log_variance = await self._encoder.submit(pictures, stages)
+    async def encode(self, images: ImageArray, timings: Timings | None = None) -> Posterior:
+        """Encode (N, H, W, 3) uint8 images of the model's size."""
+        _check(images, np.uint8, self._image_shape)
+        mean, log_variance = await self._encoder.submit(images, timings)
         return Posterior(mean, np.exp(0.5 * log_variance))
 
-    def expecting(self, pictures: int) -> AbstractContextManager[None]:
-        """To be held while so many pictures are made ready for `encode`: see Batcher.expecting."""
-        return self._encoder.expecting(pictures)
+    def expecting(self, images: int) -> AbstractContextManager[None]:
+        """To be held while so many images are made ready for `encode`: see Batcher.expecting."""
+        return self._encoder.expecting(images)
 
-    async def decode(self, latents: Latents, stages: Timings | None = None) -> ImageArray:
-        """Decode (N, L) float32 latents to (N, H, W, 3) uint8 pictures."""
+    async def decode(self, latents: Latents, timings: Timings | None = None) -> ImageArray:
+        """Decode (N, L) float32 latents to (N, H, W, 3) uint8 images."""
         _check(latents, np.float32, (self.manifest.latent_dim,))
-        (pictures,) = await self._decoder.submit(latents, stages)
-        return pictures
+        (images,) = await self._decoder.submit(latents, timings)
+        return images
 
     async def reconstruct(
-        self, pictures: ImageArray, stages: Timings | None = None, *, measure: bool = False
+        self, images: ImageArray, timings: Timings | None = None, *, measure: bool = False
     ) -> Reconstruction:
-        """Encode pictures and decode their means; `measure` compares the result with the input."""
-        posterior = await self.encode(pictures, stages)
-        decoded = await self.decode(posterior.mean, stages)
+        """Encode images and decode their means; `measure` compares the result with the input."""
+        posterior = await self.encode(images, timings)
+        decoded = await self.decode(posterior.mean, timings)
         quality = None
-        if measure and len(pictures) <= MEASURED_INLINE:
-            quality = _measure(pictures, decoded)
+        if measure and len(images) <= MEASURED_INLINE:
+            quality = _measure(images, decoded)
         elif measure:
-            quality = await asyncio.to_thread(_measure, pictures, decoded)
+            quality = await asyncio.to_thread(_measure, images, decoded)
         return Reconstruction(decoded, posterior, quality)
 
     async def sample(
@@ -171,7 +158,7 @@ class Vae:
         seed: int,
         temperature: float = 1.0,
         prior: PriorName | None = None,
-        stages: Timings | None = None,
+        timings: Timings | None = None,
     ) -> Decoded:
         """Decode draws from the `fitted` prior or from N(0, 1); by default the fitted one where there is one.
 
@@ -185,44 +172,47 @@ class Vae:
         else:
             draw = partial(self.prior.draw, count, seed, temperature)
             latents = draw() if count <= DRAWN_INLINE else await asyncio.to_thread(draw)
-        return Decoded(latents, await self.decode(latents, stages))
+        return Decoded(latents, await self.decode(latents, timings))
 
     async def interpolate(
         self,
         waypoints: Latents,
         lambdas: Sequence[float],
         method: Method = "linear",
-        stages: Timings | None = None,
+        timings: Timings | None = None,
     ) -> Decoded:
         """Decode points on the path through (W, L) waypoints; see app.model.interpolation.interpolate."""
         latents = interpolate(waypoints, lambdas, method, self.prior)
-        return Decoded(latents, await self.decode(latents, stages))
+        return Decoded(latents, await self.decode(latents, timings))
 
 
 def load_vae(
-    folder: Path, spec: SessionSpec, *, max_queue_rows: int, queue_timeout: float, observer: BatchObserver
+    folder: ModelFolder,
+    spec: SessionSpec,
+    *,
+    max_queue_rows: int,
+    queue_timeout: float,
+    observer: BatchObserver,
 ) -> Vae:
-    """Read and verify a model folder, open its sessions on their provider and warm them up.
+    """Open the sessions of a model on their provider and warm them up.
 
     Args:
-        folder: holds model.json and the files it names.
+        folder: the model's files, verified.
         spec: decides the sessions and the size of batches.
-        max_queue_rows: most rows waiting before each half; at least as many as the largest request has.
-        queue_timeout: seconds a request may wait before each half.
+        max_queue_rows: most rows waiting before each graph; at least as many as the largest request has.
+        queue_timeout: seconds a request may wait before each graph.
         observer: is told of every batch of `encoder` and `decoder`.
 
     Raises:
         ModelFolderError, ProviderUnavailable.
     """
-    manifest = read_manifest(folder)
+    manifest = folder.manifest
     files = manifest.files
-    prior = (
-        None if files.prior is None else read_prior(read_model_file(folder, files.prior), manifest.latent_dim)
-    )
+    prior = None if files.prior is None else read_prior(folder.content(files.prior), manifest.latent_dim)
     encoder_file, decoder_file = files.graphs(spec.precision)
     models = {
-        encoder_graph(manifest, spec.precision): read_model_file(folder, encoder_file),
-        decoder_graph(manifest, spec.precision): read_model_file(folder, decoder_file),
+        encoder_graph(manifest, spec.precision): folder.content(encoder_file),
+        decoder_graph(manifest, spec.precision): folder.content(decoder_file),
     }
     sessions = open_sessions(models, spec)
     encoder, decoder = (
@@ -247,8 +237,8 @@ def _directions(prior: Prior) -> tuple[Direction, ...]:
     )
 
 
-def _measure(originals: ImageArray, pictures: ImageArray) -> Quality:
-    return Quality(psnr(originals, pictures), ssim(originals, pictures))
+def _measure(originals: ImageArray, images: ImageArray) -> Quality:
+    return Quality(psnr(originals, images), ssim(originals, images))
 
 
 def _check(rows: NDArray[Any], dtype: type, row_shape: tuple[int, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Types of the ASGI interface, and a look at a header."""
+"""ASGI: the types of its interface, and the look-up of a header."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Cancellation of the work for clients that have gone."""
+"""CancelOnDisconnect: ends the work on a request when its client goes away."""
 
 import asyncio
 from types import TracebackType
@@ -10,7 +10,7 @@ PATIENCE = 0.05
 """Seconds a request waits before its connection is watched, so that quick ones never pay for it."""
 
 
-class WhileConnected:
+class CancelOnDisconnect:
     """A context in which the task is cancelled when its client goes away; it ends with ClientDisconnect then.
 
     The whole body must have been received: what the connection says next can only be that it is closed.

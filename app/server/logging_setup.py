@@ -1,14 +1,11 @@
-"""How log records become lines: for people, or as one JSON object each. No client can forge one."""
+"""Log lines: for people, or one JSON object each, on standard error. No client can forge one."""
 
 import logging
 import re
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 import orjson
-
-MOST_LINES = 200
-"""Lines of requests that are kept until they are written."""
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -55,43 +52,6 @@ def _request_line(request: dict[str, Any]) -> str:
     )
 
 
-class BundlingHandler(logging.StreamHandler[TextIO]):
-    """Writes the lines of requests many at a time: a system call for each, in which other threads take the
-    interpreter, costs more than the line. Anything else is written at once, with all lines before it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep the line of a request, until `flush`; write any other."""
-        if hasattr(record, "request") and len(self._lines) < MOST_LINES:
-            try:
-                self._lines.append(self.format(record))
-            except Exception:
-                self.handleError(record)
-            return
-        self.flush()
-        super().emit(record)
-
-    def flush(self) -> None:
-        """Write what is kept."""
-        self.acquire()
-        try:
-            lines, self._lines = self._lines, []
-            if lines:
-                self.stream.write("".join(f"{line}{self.terminator}" for line in lines))
-        finally:
-            self.release()
-        super().flush()
-
-
-def flush() -> None:
-    """Write what is kept of the log; to be called now and then."""
-    for handler in logging.getLogger("app").handlers:
-        handler.flush()
-
-
 FORMATTERS = {"text": TextFormatter, "json": JsonFormatter}
 
 
@@ -102,7 +62,7 @@ def configuration(level: str, style: Literal["text", "json"]) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": {"()": FORMATTERS[style]}},
-        "handlers": {"stderr": {"()": BundlingHandler, "formatter": "line"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"handlers": ["stderr"], "level": "WARNING"},
         "loggers": {"app": own, "uvicorn": own},
     }

@@ -1,10 +1,7 @@
-"""What the service measures about itself, for Prometheus."""
+"""Metrics for Prometheus: requests, stages and batches, of one process or of all workers together."""
 
 import os
-from bisect import bisect_left
-from collections import Counter as Tally
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -21,15 +18,12 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from app.timings import Stages
+from app.timings import Timings
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 OTHER = "other"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 FINE_SECONDS = (0.0001, 0.00025, 0.0005, *SECONDS)
-
-MOST_NOTES = 1000
-"""Requests after which what was noted is counted, whenever that is to be done next."""
 
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable of prometheus_client itself, read when it is imported: each process keeps its figures
@@ -44,22 +38,8 @@ def buckets(steps: Iterable[float], longest: float) -> tuple[float, ...]:
     return (*(step for step in steps if step < longest), longest, 2 * longest)
 
 
-class _Histogram(Histogram):
-    """A histogram that takes many values for the price of one, nearly."""
-
-    def observe_all(self, values: Sequence[float]) -> None:
-        """Observe each of them."""
-        self._sum.inc(sum(values))
-        for bucket, count in Tally(bisect_left(self._upper_bounds, value) for value in values).items():
-            self._buckets[bucket].inc(count)
-
-
 class Metrics:
-    """The metrics of one app, in a registry of its own. Observes requests and batches.
-
-    What is observed is noted first and counted later, many at a time: counting costs more than some requests
-    do, above all in files that several processes share. `settle` has to be called now and then.
-    """
+    """The metrics of one app, in a registry of its own. Observes requests and batches."""
 
     def __init__(self, endpoints: frozenset[str], queue_timeout: float, max_batch_rows: int) -> None:
         """Register the metrics.
@@ -74,44 +54,44 @@ class Metrics:
         self._requests = Counter(
             "car_vae_requests", "Requests answered.", ("endpoint", "status"), registry=self.registry
         )
-        self._request_seconds = _Histogram(
+        self._request_seconds = Histogram(
             "car_vae_request_seconds",
             "From the first byte of a request to the end of its answer.",
             ("endpoint",),
             buckets=buckets(SECONDS, queue_timeout),
             registry=self.registry,
         )
-        self._stage_seconds = _Histogram(
+        self._stage_seconds = Histogram(
             "car_vae_stage_seconds",
             "Seconds of a request in one of its stages.",
             ("stage",),
             buckets=buckets(FINE_SECONDS, queue_timeout),
             registry=self.registry,
         )
-        self._batch_rows = _Histogram(
+        self._batch_rows = Histogram(
             "car_vae_batch_rows",
             "Rows in a run of the encoder or decoder.",
-            ("half",),
+            ("graph",),
             buckets=(*(size for size in (1, 2, 4, 8, 16, 32) if size < max_batch_rows), max_batch_rows),
             registry=self.registry,
         )
-        self._inference_seconds = _Histogram(
+        self._inference_seconds = Histogram(
             "car_vae_inference_seconds",
             "Seconds of a run of the encoder or decoder.",
-            ("half",),
+            ("graph",),
             buckets=buckets(FINE_SECONDS, queue_timeout),
             registry=self.registry,
         )
         self._skipped_rows = Counter(
             "car_vae_skipped_rows",
             "Rows that left the queue without a run: the client had gone, or they waited too long.",
-            ("half",),
+            ("graph",),
             registry=self.registry,
         )
         self._queue_rows = Gauge(
             "car_vae_queue_rows",
             "Rows that wait for a run.",
-            ("half",),
+            ("graph",),
             multiprocess_mode="livesum",
             registry=self.registry,
         )
@@ -124,48 +104,25 @@ class Metrics:
         )
         shared = os.environ.get(SHARED_FOLDER)
         if shared is None:
-            self._told = self.registry
+            self._exposed_registry = self.registry
             ProcessCollector(registry=self.registry)
         else:
-            self._told = CollectorRegistry()
-            self._told.register(_Workers(Path(shared)))
-        self._answered: Tally[tuple[str, int]] = Tally()
-        self._noted: defaultdict[tuple[_Histogram, str], list[float]] = defaultdict(list)
-        self._queued: dict[str, int] = {}
-        self._notes = 0
+            self._exposed_registry = CollectorRegistry()
+            self._exposed_registry.register(_Workers(Path(shared)))
 
-    def request(self, path: str, status: int, seconds: float, stages: Stages) -> None:
+    def request(self, path: str, status: int, seconds: float, timings: Timings) -> None:
         """A request to `path` ended with `status` after `seconds`."""
         endpoint = path if path in self._endpoints else OTHER
-        self._answered[endpoint, status] += 1
-        self._noted[self._request_seconds, endpoint].append(seconds)
-        for stage, stage_seconds in stages.seconds.items():
-            self._noted[self._stage_seconds, stage].append(stage_seconds)
-        self._notes += 1
-        if self._notes >= MOST_NOTES:
-            self.settle()
+        self._requests.labels(endpoint, str(status)).inc()
+        self._request_seconds.labels(endpoint).observe(seconds)
+        for stage, stage_seconds in timings.seconds.items():
+            self._stage_seconds.labels(stage).observe(stage_seconds)
 
-    def batch(
-        self, batcher: str, rows: int, run_seconds: float, queue_seconds: list[float], queued_rows: int
-    ) -> None:
-        """A batch of `rows` has run; `queue_seconds` is counted with the stages of each request."""
-        del queue_seconds
-        self._noted[self._batch_rows, batcher].append(rows)
-        self._noted[self._inference_seconds, batcher].append(run_seconds)
-        self._queued[batcher] = queued_rows
-
-    def settle(self) -> None:
-        """Count what was noted. On the event loop, as all the rest."""
-        for (endpoint, status), count in self._answered.items():
-            self._requests.labels(endpoint, str(status)).inc(count)
-        for (histogram, label), values in self._noted.items():
-            histogram.labels(label).observe_all(values)
-        for batcher, rows in self._queued.items():
-            self.queued(batcher, rows)
-        self._answered.clear()
-        self._noted.clear()
-        self._queued.clear()
-        self._notes = 0
+    def batch(self, batcher: str, rows: int, run_seconds: float, queued_rows: int) -> None:
+        """A batch of `rows` has run, and `queued_rows` wait now."""
+        self._batch_rows.labels(batcher).observe(rows)
+        self._inference_seconds.labels(batcher).observe(run_seconds)
+        self.queued(batcher, queued_rows)
 
     def queued(self, batcher: str, rows: int) -> None:
         """So many rows wait now."""
@@ -181,8 +138,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """The metrics in Prometheus' text format, of all processes that share a folder."""
-        self.settle()
-        return generate_latest(self._told)
+        return generate_latest(self._exposed_registry)
 
 
 class _Workers(Collector):

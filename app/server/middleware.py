@@ -1,4 +1,4 @@
-"""Before every request, as pure ASGI: its id and timing, the API key, the body limit, and lost clients."""
+"""Middleware in pure ASGI: RequestLog (id, timing, log line), ApiKey, BodyLimit, StartupErrorLine."""
 
 import asyncio
 import hmac
@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from app.errors import BodyTooLarge, NotReady, QueueFull, StartupError, Unauthorized
 from app.server.asgi import App, Message, Receive, Scope, Send, header
 from app.server.problem_details import from_service_error, problem
-from app.timings import Stages
+from app.timings import Timings
 
 SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 CLIENT_GONE = 499
@@ -37,12 +37,12 @@ logger = logging.getLogger(__name__)
 class RequestObserver(Protocol):
     """What is told about each request that has been answered."""
 
-    def request(self, path: str, status: int, seconds: float, stages: Stages) -> None:
+    def request(self, path: str, status: int, seconds: float, timings: Timings) -> None:
         """A request to `path` ended with `status` after `seconds`."""
 
 
-class Tracing:
-    """Gives every request its id, its stages and its line in the log, every answer X-Request-ID,
+class RequestLog:
+    """Gives every request its id, its Timings and its line in the log, every answer X-Request-ID,
     Server-Timing and HARDENING, and every unexpected exception status 500 with the traceback in the log."""
 
     def __init__(self, app: App, observer: RequestObserver, endpoints: frozenset[str]) -> None:
@@ -57,10 +57,10 @@ class Tracing:
             return
         started = time.perf_counter()
         request_id = _request_id(scope)
-        stages = Stages()
+        timings = Timings()
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
-        state["stages"] = stages
+        state["timings"] = timings
         status = CLIENT_GONE
 
         async def traced(message: Message) -> None:
@@ -71,7 +71,7 @@ class Tracing:
                 message["headers"] += (
                     *(header for header in HARDENING if header[0] not in present),
                     (b"x-request-id", request_id.encode()),
-                    (b"server-timing", _server_timing(stages, time.perf_counter() - started)),
+                    (b"server-timing", _server_timing(timings, time.perf_counter() - started)),
                 )
             await send(message)
 
@@ -92,32 +92,30 @@ class Tracing:
             await problem(scope, 500, detail)(scope, receive, traced)
         finally:
             seconds = time.perf_counter() - started
-            self._observer.request(scope["path"], status, seconds, stages)
-            self._log(scope, status, seconds, stages)
+            self._observer.request(scope["path"], status, seconds, timings)
+            self._log(scope, status, seconds, timings)
 
     def _endpoint(self, scope: Scope) -> str:
         """The path where it is one of ours: what else clients write stays out of the log."""
         path: str = scope["path"]
         return path if path in self._endpoints else "other"
 
-    def _log(self, scope: Scope, status: int, seconds: float, stages: Stages) -> None:
+    def _log(self, scope: Scope, status: int, seconds: float, timings: Timings) -> None:
         endpoint = self._endpoint(scope)
         level = logging.DEBUG if status < 400 and endpoint in PROBES else logging.INFO
         if not logger.isEnabledFor(level):
             return
-        # Made here: the logger would first look for the line of code that calls it, which nobody asks for.
-        record = logging.LogRecord(logger.name, level, __file__, 0, "request", None, None)
-        record.request = {
+        request = {
             "request_id": scope["state"]["request_id"],
             "method": scope.get("method"),
             "path": endpoint,
             "status": status,
             "outcome": OUTCOMES.get(status) or ("ok", "rejected", "failed")[max(0, status // 100 - 3)],
-            "rows": stages.rows,
+            "rows": timings.rows,
             "ms": round(seconds * 1000, 2),
-            "stages": {name: round(value * 1000, 2) for name, value in stages.seconds.items()},
+            "stages": {name: round(value * 1000, 2) for name, value in timings.seconds.items()},
         }
-        logger.handle(record)
+        logger.log(level, "request", extra={"request": request})
 
 
 def _request_id(scope: Scope) -> str:
@@ -127,8 +125,8 @@ def _request_id(scope: Scope) -> str:
     return secrets.token_hex(16)
 
 
-def _server_timing(stages: Stages, total: float) -> bytes:
-    parts = (stages.server_timing(), f"total;dur={total * 1000:.2f}")
+def _server_timing(timings: Timings, total: float) -> bytes:
+    parts = (timings.server_timing(), f"total;dur={total * 1000:.2f}")
     return ", ".join(filter(None, parts)).encode()
 
 
@@ -200,7 +198,7 @@ class BodyLimit:
         return BodyTooLarge(f"the body is larger than {self._max_body_bytes} bytes, the most that is allowed")
 
 
-class PlainStartupError:
+class StartupErrorLine:
     """Reports a refusal to start as its one line instead of a traceback."""
 
     def __init__(self, app: App) -> None:

@@ -1,4 +1,4 @@
-"""What uvicorn's protocol leaves open: deadlines for slow clients, and bounds on connections and headers."""
+"""LimitedHttpProtocol: uvicorn's connection with deadlines for slow clients and bounds on connections."""
 
 import secrets
 from asyncio import AbstractEventLoop, TimerHandle, Transport
@@ -19,7 +19,7 @@ LEAST_PROGRESS = 64 * 2**10
 """Bytes of its answer that a client has to take in each send_timeout."""
 
 
-class GuardedProtocol(HttpToolsProtocol):
+class LimitedHttpProtocol(HttpToolsProtocol):
     """A connection that is closed when its client keeps it waiting: for headers, or in taking the answer.
 
     The timers are set only while there is something to wait for that is already late, so that quick requests
@@ -50,7 +50,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._wait_for_headers()
 
     def _make_room(self) -> None:
-        others = [other for other in self.connections if isinstance(other, GuardedProtocol)]
+        others = [other for other in self.connections if isinstance(other, LimitedHttpProtocol)]
         idle = [other for other in others if other.idle and other is not self]
         if idle:
             min(idle, key=lambda other: other._idle_since).abort()

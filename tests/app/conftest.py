@@ -50,8 +50,8 @@ async def client(serve: Serve) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def service_behind(client: httpx.AsyncClient) -> Any:
-    """The app.state.Service that answers a client of client_of."""
+def state_behind(client: httpx.AsyncClient) -> Any:
+    """The app.state.AppState that answers a client of client_of."""
     transport = client._transport
     assert isinstance(transport, httpx.ASGITransport)
-    return transport.app.state.service  # type: ignore[attr-defined]
+    return transport.app.state.app_state  # type: ignore[attr-defined]

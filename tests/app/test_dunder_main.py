@@ -9,12 +9,19 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
+
+from app.__main__ import configuration
+from app.model import manifest
+from app.settings import Settings
+from tests.app.conftest import client_of
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -58,16 +65,48 @@ def test_missing_model_is_one_line(tmp_path: Path) -> None:
     assert "model.json" in output
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_damaged_model_is_refused_once_and_not_by_every_worker(
+    model_folder: Path, tmp_path: Path, workers: int
+) -> None:
+    damaged = shutil.copytree(model_folder, tmp_path / "damaged")
+    content = bytearray((damaged / "prior.npz").read_bytes())
+    content[-1] ^= 1
+    (damaged / "prior.npz").write_bytes(content)
+    output = refusal(model_dir=damaged, device="cpu", workers=workers)
+    assert output.count("\n") == 1
+    assert "prior.npz was altered" in output
+
+
+async def test_model_files_are_read_once_a_start(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: Counter[str] = Counter()
+    read = manifest.read_model_file
+
+    def counted(folder: Path, file: manifest.ModelFile) -> bytes:
+        opened[file.path] += 1
+        return read(folder, file)
+
+    monkeypatch.setattr(manifest, "read_model_file", counted)
+    app = configuration(settings).app
+    assert isinstance(app, FastAPI)
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        assert (await client.get("/health/ready")).status_code == 200
+    assert opened == {"encoder.onnx": 1, "decoder.onnx": 1, "prior.npz": 1}
+    assert app.state.app_state.folder is None
+
+
 def test_wrong_settings_are_named(model_folder: Path) -> None:
     output = refusal(model_dir=model_folder, port="many", api_keys="")
     assert re.findall(r"^CAR_VAE_\w+", output, re.MULTILINE) == ["CAR_VAE_PORT", "CAR_VAE_API_KEYS"]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_start_that_fails_in_the_workers(model_folder: Path, tmp_path: Path, workers: int) -> None:
+def test_a_fault_that_only_workers_find_ends_the_start(
+    model_folder: Path, tmp_path: Path, workers: int
+) -> None:
     broken = shutil.copytree(model_folder, tmp_path / "broken")
-    manifest = (model_folder / "model.json").read_text()
-    (broken / "model.json").write_text(manifest.replace('"latent_dim": 8', '"latent_dim": 9'))
+    document = (model_folder / "model.json").read_text()
+    (broken / "model.json").write_text(document.replace('"latent_dim": 8', '"latent_dim": 9'))
     output = refusal(model_dir=broken, device="cpu", workers=workers, port=0)
     assert "export the model again" in output
 
@@ -126,7 +165,7 @@ def test_each_worker_tells_the_metrics_of_all(
         address = re.findall(r"http://127\.0\.0\.1:\d+", said)[0]
         first, second = re.findall(r"Started server process \[(\d+)\]", said)
 
-        def told() -> str:
+        def exposed() -> str:
             with listening(f"{address}/metrics") as answer:
                 return str(answer.read(), "utf-8")
 
@@ -135,13 +174,13 @@ def test_each_worker_tells_the_metrics_of_all(
                 pass
         count = 'car_vae_requests_total{endpoint="/sample",status="200"} 10.0'
         info = 'car_vae_info{model="tiny-vae/1",provider="CPUExecutionProvider"} 1.0'
-        while count not in told():  # what another worker has counted in the last half second may be missing
+        while count not in exposed():  # an answer is counted just after it was sent
             time.sleep(0.05)
         # Whichever of the two has served them and whichever is asked: only one of the two is left to tell.
         for victim in (first, second):
             os.kill(int(victim), signal.SIGKILL)
             said_until(process, 1)
-            now = told()
+            now = exposed()
             assert count in now
             assert info in now
             assert len(re.findall(r"^process_resident_memory_bytes \d", now, re.MULTILINE)) == 1
@@ -152,7 +191,7 @@ def test_each_worker_tells_the_metrics_of_all(
     assert not list(tmp_path.glob("car-vae-*"))
 
 
-def test_taken_port(model_folder: Path) -> None:
+def test_a_taken_port_is_refused(model_folder: Path) -> None:
     with running(model_dir=model_folder, device="cpu", port=0) as process:
         assert process.stdout is not None
         address = next(found for line in process.stdout if (found := re.search(r"127\.0\.0\.1:(\d+)", line)))

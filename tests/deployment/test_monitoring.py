@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.inference.session import CUDA
 from app.server.metrics import Metrics
-from app.timings import Stages
+from app.timings import Timings
 
 DOCKER = Path(__file__).parent.parent.parent / "docker"
 DASHBOARD = json.loads((DOCKER / "grafana" / "dashboards" / "car-vae.json").read_text())
@@ -30,10 +30,10 @@ FROM_PROMETHEUS = {"job", "instance", "service", "le"}
 @pytest.fixture(scope="module")
 def served() -> dict[str, set[str]]:
     """The names of the samples of a service that has done some work, with their labels."""
-    metrics, stages = Metrics(frozenset(("/encode",)), queue_timeout=10.0, max_batch_rows=16), Stages()
-    stages.add("decode", 0.1)
-    metrics.request("/encode", 200, 0.1, stages)
-    metrics.batch("encoder", 1, 0.1, [0.1], 0)
+    metrics, timings = Metrics(frozenset(("/encode",)), queue_timeout=10.0, max_batch_rows=16), Timings()
+    timings.add("decode", 0.1)
+    metrics.request("/encode", 200, 0.1, timings)
+    metrics.batch("encoder", 1, 0.1, 0)
     metrics.skipped("encoder", 1)
     metrics.serving("car-vae/1", CUDA)
     found = defaultdict(set, {"up": set[str]()})

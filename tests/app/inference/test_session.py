@@ -1,3 +1,5 @@
+"""Sessions: what they run on, what they run, and which graphs they refuse."""
+
 import logging
 import os
 from dataclasses import replace
@@ -73,18 +75,18 @@ def test_runs_any_number_of_rows(models: dict[GraphSpec, bytes]) -> None:
     for count in (1, 2, 3, 4):
         mean, log_variance = encoder.run(random_images(count))
         assert mean.shape == log_variance.shape == (count, 8)
-        (pictures,) = decoder.run(mean)
-        assert pictures.shape == (count, 16, 24, 3)
-        assert pictures.dtype == np.uint8
+        (images,) = decoder.run(mean)
+        assert images.shape == (count, 16, 24, 3)
+        assert images.dtype == np.uint8
 
 
 def test_outputs_come_in_the_order_of_the_spec(models: dict[GraphSpec, bytes]) -> None:
     encoder, _ = open_sessions(models, ON_CPU)
     inner = ort.InferenceSession(next(iter(models.values())), providers=[CPU])
-    pictures = random_images(2)
-    mean, log_variance = inner.run(["mean", "log_variance"], {"pictures": pictures})
-    np.testing.assert_allclose(encoder.run(pictures)[0], mean, rtol=1e-5)
-    np.testing.assert_allclose(encoder.run(pictures)[1], log_variance, rtol=1e-5)
+    images = random_images(2)
+    mean, log_variance = inner.run(["mean", "log_variance"], {"pictures": images})
+    np.testing.assert_allclose(encoder.run(images)[0], mean, rtol=1e-5)
+    np.testing.assert_allclose(encoder.run(images)[1], log_variance, rtol=1e-5)
 
 
 def test_results_of_one_run_outlive_the_next(models: dict[GraphSpec, bytes]) -> None:
@@ -94,7 +96,7 @@ def test_results_of_one_run_outlive_the_next(models: dict[GraphSpec, bytes]) -> 
     np.testing.assert_array_equal(mean, kept)
 
 
-def test_batches_are_padded_to_the_ladder_and_cut_again() -> None:
+def test_batches_are_padded_to_the_next_allowed_size_and_cut_again() -> None:
     sizes = []
 
     class Recording(ort.InferenceSession):  # type: ignore[misc]

@@ -1,3 +1,5 @@
+"""What the model gives, over batchers and sessions of a tiny real one."""
+
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +15,7 @@ from app.inference.session import SessionSpec
 from app.inference.vae import Vae, load_vae
 from app.model.interpolation import even_lambdas
 from app.model.latents import standard_draws
+from app.model.manifest import read_model_folder
 from app.timings import Timings
 from tests.tiny_model import random_images, write_tiny_model
 
@@ -21,11 +24,8 @@ class Observer:
     def __init__(self) -> None:
         self.sizes: dict[str, list[int]] = {"encoder": [], "decoder": []}
 
-    def batch(
-        self, batcher: str, rows: int, run_seconds: float, queue_seconds: list[float], queued_rows: int
-    ) -> None:
+    def batch(self, batcher: str, rows: int, run_seconds: float, queued_rows: int) -> None:
         assert run_seconds >= 0
-        assert min(queue_seconds, default=0) >= 0
         assert queued_rows >= 0
         self.sizes[batcher].append(rows)
 
@@ -35,7 +35,12 @@ class Observer:
 
 def load(folder: Path, observer: Observer | None = None, **limits: Any) -> Vae:
     limits = {"max_queue_rows": 200, "queue_timeout": 10.0} | limits
-    return load_vae(folder, SessionSpec("cpu", max_batch_rows=4), observer=observer or Observer(), **limits)
+    return load_vae(
+        read_model_folder(folder),
+        SessionSpec("cpu", max_batch_rows=4),
+        observer=observer or Observer(),
+        **limits,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +61,7 @@ async def vae(folder: Path, observer: Observer) -> AsyncIterator[Vae]:
     await vae.drain()
 
 
-async def test_tells_what_it_is(vae: Vae) -> None:
+async def test_knows_its_model_and_provider(vae: Vae) -> None:
     assert vae.manifest.id == "tiny-vae/1"
     assert vae.provider == "CPUExecutionProvider"
     assert vae.prior is not None
@@ -64,36 +69,34 @@ async def test_tells_what_it_is(vae: Vae) -> None:
 
 
 async def test_encode_gives_mean_and_standard_deviation(vae: Vae, folder: Path) -> None:
-    pictures = random_images(3)
-    posterior = await vae.encode(pictures)
+    images = random_images(3)
+    posterior = await vae.encode(images)
     session = ort.InferenceSession(folder / "encoder.onnx", providers=["CPUExecutionProvider"])
-    mean, log_variance = session.run(["mean", "log_variance"], {"pictures": pictures})
+    mean, log_variance = session.run(["mean", "log_variance"], {"pictures": images})
     np.testing.assert_allclose(posterior.mean, mean, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(posterior.std**2, np.exp(log_variance), rtol=1e-4)
     assert posterior.mean.dtype == posterior.std.dtype == np.float32
 
 
-async def test_decode_gives_pictures(vae: Vae) -> None:
-    pictures = await vae.decode(standard_draws(3, 8, 1))
-    assert pictures.shape == (3, 16, 24, 3)
-    assert pictures.dtype == np.uint8
-    assert len(np.unique(pictures)) > 50
+async def test_decode_gives_images_of_the_models_size(vae: Vae) -> None:
+    images = await vae.decode(standard_draws(3, 8, 1))
+    assert images.shape == (3, 16, 24, 3)
+    assert images.dtype == np.uint8
+    assert len(np.unique(images)) > 50
 
 
 @pytest.mark.parametrize("value", [0.0, 1e6, -1e30, float(np.finfo(np.float32).max)])
-async def test_latents_out_of_all_proportion_still_give_a_picture(vae: Vae, value: float) -> None:
-    pictures = await vae.decode(np.full((1, 8), value, dtype=np.float32))
-    assert pictures.shape == (1, 16, 24, 3)
+async def test_latents_out_of_all_proportion_still_give_an_image(vae: Vae, value: float) -> None:
+    images = await vae.decode(np.full((1, 8), value, dtype=np.float32))
+    assert images.shape == (1, 16, 24, 3)
     assert vae.health().healthy
 
 
 async def test_a_result_does_not_depend_on_its_company(vae: Vae, observer: Observer) -> None:
-    pictures, latents = random_images(9), standard_draws(9, 8, 2)
-    whole = await asyncio.gather(vae.encode(pictures), vae.decode(latents))
-    single = [
-        await asyncio.gather(vae.encode(pictures[[row]]), vae.decode(latents[[row]])) for row in range(9)
-    ]
-    crowd = await asyncio.gather(*(vae.encode(pictures[[row]]) for row in range(9)))
+    images, latents = random_images(9), standard_draws(9, 8, 2)
+    whole = await asyncio.gather(vae.encode(images), vae.decode(latents))
+    single = [await asyncio.gather(vae.encode(images[[row]]), vae.decode(latents[[row]])) for row in range(9)]
+    crowd = await asyncio.gather(*(vae.encode(images[[row]]) for row in range(9)))
     assert observer.sizes["encoder"][:3] == [4, 4, 1]
     for row, (posterior, decoded) in enumerate(single):
         for mean, std in ((posterior.mean, posterior.std), (crowd[row].mean, crowd[row].std)):
@@ -103,29 +106,29 @@ async def test_a_result_does_not_depend_on_its_company(vae: Vae, observer: Obser
 
 
 async def test_reconstruct_decodes_the_means(vae: Vae) -> None:
-    pictures = random_images(2)
-    reconstruction = await vae.reconstruct(pictures)
-    posterior = await vae.encode(pictures)
+    images = random_images(2)
+    reconstruction = await vae.reconstruct(images)
+    posterior = await vae.encode(images)
     np.testing.assert_array_equal(reconstruction.posterior.mean, posterior.mean)
     np.testing.assert_array_equal(reconstruction.posterior.std, posterior.std)
-    np.testing.assert_array_equal(reconstruction.pictures, await vae.decode(posterior.mean))
+    np.testing.assert_array_equal(reconstruction.images, await vae.decode(posterior.mean))
     assert reconstruction.quality is None
 
 
 @pytest.mark.parametrize("count", [2, 9])
 async def test_reconstruct_measures_when_asked(vae: Vae, count: int) -> None:
-    pictures = random_images(count)
-    reconstruction = await vae.reconstruct(pictures, measure=True)
+    images = random_images(count)
+    reconstruction = await vae.reconstruct(images, measure=True)
     assert reconstruction.quality is not None
-    np.testing.assert_array_equal(reconstruction.quality.psnr, psnr(pictures, reconstruction.pictures))
-    np.testing.assert_array_equal(reconstruction.quality.ssim, ssim(pictures, reconstruction.pictures))
+    np.testing.assert_array_equal(reconstruction.quality.psnr, psnr(images, reconstruction.images))
+    np.testing.assert_array_equal(reconstruction.quality.ssim, ssim(images, reconstruction.images))
 
 
 async def test_sample_draws_from_the_prior_that_was_asked_for(vae: Vae) -> None:
     assert vae.prior is not None
     fitted = await vae.sample(3, seed=5, temperature=0.7, prior="fitted")
     np.testing.assert_array_equal(fitted.latents, vae.prior.draw(3, 5, 0.7))
-    np.testing.assert_array_equal(fitted.pictures, await vae.decode(fitted.latents))
+    np.testing.assert_array_equal(fitted.images, await vae.decode(fitted.latents))
     default = await vae.sample(3, seed=5, temperature=0.7)
     np.testing.assert_array_equal(default.latents, fitted.latents)
     standard = await vae.sample(3, seed=5, temperature=0.7, prior="standard")
@@ -148,14 +151,14 @@ async def test_a_model_without_a_fitted_prior(tmp_path: Path) -> None:
 async def test_interpolation_begins_and_ends_with_the_decoded_ends(vae: Vae, method: Any) -> None:
     ends = standard_draws(2, 8, 3)
     path = await vae.interpolate(ends, even_lambdas(6), method)
-    assert path.pictures.shape == (6, 16, 24, 3)
+    assert path.images.shape == (6, 16, 24, 3)
     np.testing.assert_array_equal(path.latents[[0, -1]], ends)
-    difference = path.pictures[[0, -1]].astype(int) - await vae.decode(ends)
+    difference = path.images[[0, -1]].astype(int) - await vae.decode(ends)
     assert np.abs(difference).max() <= 1
-    np.testing.assert_array_equal(path.pictures[3], (await vae.decode(path.latents))[3])
+    np.testing.assert_array_equal(path.images[3], (await vae.decode(path.latents))[3])
 
 
-async def test_stages_are_recorded_for_both_halves(vae: Vae) -> None:
+async def test_timings_are_recorded_of_encoder_and_decoder(vae: Vae) -> None:
     encoding, both = Timings(), Timings()
     await vae.encode(random_images(1), encoding)
     await vae.reconstruct(random_images(1), both)
@@ -163,22 +166,22 @@ async def test_stages_are_recorded_for_both_halves(vae: Vae) -> None:
 
 
 @pytest.mark.parametrize(
-    "pictures",
+    "images",
     [
         np.zeros((1, 16, 24, 3), dtype=np.float32),
         np.zeros((1, 24, 16, 3), dtype=np.uint8),
         np.zeros((16, 24, 3), dtype=np.uint8),
     ],
 )
-async def test_rows_of_another_kind_never_reach_a_batch(vae: Vae, observer: Observer, pictures: Any) -> None:
+async def test_rows_of_another_kind_never_reach_a_batch(vae: Vae, observer: Observer, images: Any) -> None:
     with pytest.raises(ValueError, match=r"rows must be uint8 \(16, 24, 3\)"):
-        await vae.encode(pictures)
+        await vae.encode(images)
     with pytest.raises(ValueError, match=r"rows must be float32 \(8,\)"):
-        await vae.decode(pictures)
+        await vae.decode(images)
     assert observer.sizes == {"encoder": [], "decoder": []}
 
 
-async def test_a_probe_runs_one_row_through_both_halves(vae: Vae, observer: Observer) -> None:
+async def test_a_probe_runs_one_row_through_encoder_and_decoder(vae: Vae, observer: Observer) -> None:
     await vae.probe()
     assert observer.sizes == {"encoder": [1], "decoder": [1]}
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from app.inference.batcher import Batcher
 from app.inference.vae import Vae
 from tests.app.api.test_endpoints import LATENTS, check_problem
-from tests.app.conftest import service_behind
+from tests.app.conftest import state_behind
 from tests.app.test_dunder_main import refusal
 from tests.performance.client import Connection, form, picture, request
 from tests.performance.service import running
@@ -37,7 +37,7 @@ class Patient:
     """The decoder of a running service replaced by one whose runs are up to the test."""
 
     def __init__(self, client: httpx.AsyncClient, run: Run, run_limit: float = 60.0) -> None:
-        self.service = service_behind(client)
+        self.service = state_behind(client)
         self.real: Vae = self.service.vae
         decoder = Batcher(
             "decoder",

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.app.api.test_endpoints import JPEG, LATENTS, check_problem, form
-from tests.app.conftest import Serve, service_behind
+from tests.app.conftest import Serve, state_behind
 
 JSON = "application/json"
 FORM = "multipart/form-data; boundary=b"
@@ -156,4 +156,4 @@ async def test_one_client_never_sees_the_rows_of_another(serve: Serve) -> None:
         together = await asyncio.gather(*(one for pair in zip(good, bad, strict=True) for one in pair))
         assert [answer.content for answer in together[::2]] == alone
         assert {answer.status_code for answer in together[1::2]} == {415}
-        assert service_behind(client).vae.health().healthy
+        assert state_behind(client).vae.health().healthy

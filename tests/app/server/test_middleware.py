@@ -1,4 +1,4 @@
-"""The guards before every request, each around a small app of its own."""
+"""Middleware: each layer around a small app of its own."""
 
 import asyncio
 import logging
@@ -7,14 +7,14 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 
 from app.errors import BodyTooLarge, QueueFull, StartupError
 from app.server.asgi import App, Message, Receive, Scope, Send
-from app.server.disconnect import WhileConnected
-from app.server.middleware import ApiKey, BodyLimit, PlainStartupError, Tracing
+from app.server.middleware import ApiKey, BodyLimit, RequestLog, StartupErrorLine
 from app.server.problem_details import from_service_error
-from app.timings import Stages
+from app.timings import Timings
+from tests.app.server.conftest import no_more
 
 PATHS = frozenset(("/a", "/encode"))
 
@@ -25,9 +25,9 @@ class Seen:
     def __init__(self) -> None:
         self.requests: list[tuple[str, int, list[str]]] = []
 
-    def request(self, path: str, status: int, seconds: float, stages: Stages) -> None:
+    def request(self, path: str, status: int, seconds: float, timings: Timings) -> None:
         assert seconds >= 0
-        self.requests.append((path, status, list(stages.seconds)))
+        self.requests.append((path, status, list(timings.seconds)))
 
 
 async def answer(send: Send, status: int = 200, body: bytes = b"ok") -> None:
@@ -37,7 +37,7 @@ async def answer(send: Send, status: int = 200, body: bytes = b"ok") -> None:
 
 async def fine(scope: Scope, _: Receive, send: Send) -> None:
     if "state" in scope:
-        scope["state"]["stages"].add("read", 0.001)
+        scope["state"]["timings"].add("read", 0.001)
     await answer(send)
 
 
@@ -45,9 +45,9 @@ def client_of(app: App) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service")
 
 
-async def test_every_answer_has_an_id_and_its_timing() -> None:
+async def test_every_answer_has_an_id_and_its_timings() -> None:
     seen = Seen()
-    async with client_of(Tracing(fine, seen, PATHS)) as client:
+    async with client_of(RequestLog(fine, seen, PATHS)) as client:
         one, other = await client.get("/a"), await client.get("/b")
     assert len(one.headers["x-request-id"]) == 32
     assert one.headers["x-request-id"] != other.headers["x-request-id"]
@@ -57,14 +57,14 @@ async def test_every_answer_has_an_id_and_its_timing() -> None:
 
 @pytest.mark.parametrize("given", ["a", "A.b_c-9", "x" * 128])
 async def test_sane_request_id_is_kept(given: str) -> None:
-    async with client_of(Tracing(fine, Seen(), PATHS)) as client:
+    async with client_of(RequestLog(fine, Seen(), PATHS)) as client:
         answered = await client.get("/", headers={"X-Request-ID": given})
     assert answered.headers["x-request-id"] == given
 
 
 @pytest.mark.parametrize("given", ["", "x" * 129, "a b", "a\tb", "é", 'a"b', "a;b", "a\x00b"])
-async def test_other_request_id_is_replaced(given: str) -> None:
-    async with client_of(Tracing(fine, Seen(), PATHS)) as client:
+async def test_any_other_request_id_is_replaced(given: str) -> None:
+    async with client_of(RequestLog(fine, Seen(), PATHS)) as client:
         answered = await client.get("/", headers=[(b"X-Request-ID", given.encode("latin-1"))])
     assert len(answered.headers["x-request-id"]) == 32
 
@@ -74,7 +74,7 @@ async def test_unexpected_exception_is_hidden_and_logged(caplog: pytest.LogCaptu
         raise RuntimeError("secret")
 
     seen = Seen()
-    async with client_of(Tracing(broken, seen, PATHS)) as client:
+    async with client_of(RequestLog(broken, seen, PATHS)) as client:
         answered = await client.get("/a", headers={"X-Request-ID": "mine"})
     assert answered.status_code == 500
     assert answered.headers["content-type"] == "application/problem+json"
@@ -91,7 +91,7 @@ async def test_exception_in_the_middle_of_an_answer_breaks_it_off() -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        async with client_of(Tracing(broken, Seen(), PATHS)) as client:
+        async with client_of(RequestLog(broken, Seen(), PATHS)) as client:
             await client.get("/")
 
 
@@ -104,7 +104,7 @@ async def test_lost_client_is_counted_and_not_answered(caplog: pytest.LogCapture
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await Tracing(lost, seen, PATHS)({"type": "http", "path": "/a", "headers": []}, no_more, send)
+    await RequestLog(lost, seen, PATHS)({"type": "http", "path": "/a", "headers": []}, no_more, send)
     assert seen.requests == [("/a", 499, [])]
     assert sent == []
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -122,7 +122,7 @@ async def test_request_cut_off_by_the_shutdown_is_told_so() -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    guarded = Tracing(endless, Seen(), PATHS)({"type": "http", "path": "/a", "headers": []}, no_more, send)
+    guarded = RequestLog(endless, Seen(), PATHS)({"type": "http", "path": "/a", "headers": []}, no_more, send)
     task = asyncio.ensure_future(guarded)
     await started.wait()
     task.cancel()
@@ -131,12 +131,61 @@ async def test_request_cut_off_by_the_shutdown_is_told_so() -> None:
     assert sent[0]["status"] == 503
 
 
-async def no_more() -> Message:
-    raise AssertionError("nothing more is to be received")
+async def test_every_answer_is_hardened() -> None:
+    async def with_its_own(_: Scope, __: Receive, send: Send) -> None:
+        headers = [(b"referrer-policy", b"origin")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with client_of(RequestLog(with_its_own, Seen(), PATHS)) as client:
+        headers = (await client.get("/a")).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert headers.get_list("referrer-policy") == ["origin"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "level", "outcome", "logged"),
+    [
+        ("/a", 200, logging.INFO, "ok", "/a"),
+        ("/a", 404, logging.INFO, "rejected", "/a"),
+        ("/a", 429, logging.INFO, "refused", "/a"),
+        ("/a", 500, logging.INFO, "failed", "/a"),
+        ("/a", 504, logging.INFO, "late", "/a"),
+        ("/health/ready", 200, logging.DEBUG, "ok", "/health/ready"),
+        ("/health/ready", 503, logging.INFO, "refused", "/health/ready"),
+        ("/a%0aERROR forged", 404, logging.INFO, "rejected", "other"),
+    ],
+)
+async def test_each_request_is_one_line_of_the_log_without_what_clients_wrote(
+    caplog: pytest.LogCaptureFixture, path: str, status: int, level: int, outcome: str, logged: str
+) -> None:
+    async def app(scope: Scope, _: Receive, send: Send) -> None:
+        scope["state"]["timings"].add("read", 0.25)
+        scope["state"]["timings"].rows = 3
+        await answer(send, status)
+
+    caplog.set_level(logging.DEBUG, "app.server.middleware")
+    endpoints = frozenset(("/a", "/health/ready"))
+    async with client_of(RequestLog(app, Seen(), endpoints)) as client:
+        await client.get(path, headers={"X-Request-ID": "mine", "X-API-Key": "secret"})
+    (record,) = caplog.records
+    line = record.__dict__["request"]
+    assert line.pop("ms") >= 0
+    assert line == {
+        "request_id": "mine",
+        "method": "GET",
+        "path": logged,
+        "status": status,
+        "outcome": outcome,
+        "rows": 3,
+        "stages": {"read": 250.0},
+    }
+    assert record.levelno == level
 
 
 def key_guard() -> httpx.AsyncClient:
-    return client_of(Tracing(ApiKey(fine, ["first", "second"], frozenset(("/encode",))), Seen(), PATHS))
+    return client_of(RequestLog(ApiKey(fine, ["first", "second"], frozenset(("/encode",))), Seen(), PATHS))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +197,7 @@ def key_guard() -> httpx.AsyncClient:
         {"X-API-Key": "first", "Authorization": "Basic eDp5"},
     ],
 )
-async def test_known_key_opens(headers: dict[str, str]) -> None:
+async def test_a_known_key_opens_in_either_header(headers: dict[str, str]) -> None:
     async with key_guard() as client:
         assert (await client.post("/encode", headers=headers)).status_code == 200
 
@@ -168,7 +217,7 @@ async def test_known_key_opens(headers: dict[str, str]) -> None:
         {"X-API-Key": "wrong", "Authorization": "Bearer first"},
     ],
 )
-async def test_other_keys_do_not(headers: dict[str, str]) -> None:
+async def test_any_other_key_is_refused(headers: dict[str, str]) -> None:
     async with key_guard() as client:
         answered = await client.post("/encode", headers=headers)
     assert answered.status_code == 401
@@ -261,58 +310,6 @@ async def test_bytes_of_all_requests_are_counted_together() -> None:
         assert (await client.post("/", content=bytes(100))).status_code == 200
 
 
-def connection(gone: asyncio.Event) -> Request:
-    async def receive() -> dict[str, Any]:
-        await gone.wait()
-        return {"type": "http.disconnect"}
-
-    return Request({"type": "http", "headers": []}, receive)
-
-
-async def test_work_ends_when_the_client_goes() -> None:
-    gone = asyncio.Event()
-    gone.set()
-    with pytest.raises(ClientDisconnect), WhileConnected(connection(gone)):
-        await asyncio.Event().wait()
-    task = asyncio.current_task()
-    assert task is not None
-    assert task.cancelling() == 0
-
-
-async def test_quick_work_never_looks_at_the_connection() -> None:
-    with WhileConnected(Request({"type": "http", "headers": []}, no_more)):
-        await asyncio.sleep(0)
-
-
-async def test_slow_work_of_a_patient_client_goes_on() -> None:
-    asked = asyncio.Event()
-
-    async def receive() -> dict[str, Any]:
-        asked.set()
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    with WhileConnected(Request({"type": "http", "headers": []}, receive)):
-        await asked.wait()
-    await asyncio.sleep(0)
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-async def test_cancellation_from_outside_stays_one() -> None:
-    started = asyncio.Event()
-
-    async def work() -> None:
-        with WhileConnected(connection(asyncio.Event())):
-            started.set()
-            await asyncio.Event().wait()
-
-    task = asyncio.ensure_future(work())
-    await started.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-
 async def lifespan(app: App) -> list[Message]:
     sent: list[Message] = []
 
@@ -335,63 +332,10 @@ def failing(error: Exception) -> App:
 
 
 async def test_refusal_to_start_is_one_line() -> None:
-    messages = await lifespan(PlainStartupError(failing(StartupError("no model there"))))
+    messages = await lifespan(StartupErrorLine(failing(StartupError("no model there"))))
     assert messages == [{"type": "lifespan.startup.failed", "message": "no model there"}]
 
 
 async def test_other_failures_to_start_keep_their_traceback() -> None:
     with pytest.raises(ValueError, match="bug"):
-        await lifespan(PlainStartupError(failing(ValueError("bug"))))
-
-
-async def test_every_answer_is_hardened() -> None:
-    async def with_its_own(_: Scope, __: Receive, send: Send) -> None:
-        headers = [(b"referrer-policy", b"origin")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": b""})
-
-    async with client_of(Tracing(with_its_own, Seen(), PATHS)) as client:
-        headers = (await client.get("/a")).headers
-    assert headers["x-content-type-options"] == "nosniff"
-    assert headers["x-frame-options"] == "DENY"
-    assert headers.get_list("referrer-policy") == ["origin"]
-
-
-@pytest.mark.parametrize(
-    ("path", "status", "level", "outcome", "logged"),
-    [
-        ("/a", 200, logging.INFO, "ok", "/a"),
-        ("/a", 404, logging.INFO, "rejected", "/a"),
-        ("/a", 429, logging.INFO, "refused", "/a"),
-        ("/a", 500, logging.INFO, "failed", "/a"),
-        ("/a", 504, logging.INFO, "late", "/a"),
-        ("/health/ready", 200, logging.DEBUG, "ok", "/health/ready"),
-        ("/health/ready", 503, logging.INFO, "refused", "/health/ready"),
-        ("/a%0aERROR forged", 404, logging.INFO, "rejected", "other"),
-    ],
-)
-async def test_one_line_a_request(
-    caplog: pytest.LogCaptureFixture, path: str, status: int, level: int, outcome: str, logged: str
-) -> None:
-    async def app(scope: Scope, _: Receive, send: Send) -> None:
-        scope["state"]["stages"].add("read", 0.25)
-        scope["state"]["stages"].rows = 3
-        await answer(send, status)
-
-    caplog.set_level(logging.DEBUG, "app.server.middleware")
-    endpoints = frozenset(("/a", "/health/ready"))
-    async with client_of(Tracing(app, Seen(), endpoints)) as client:
-        await client.get(path, headers={"X-Request-ID": "mine", "X-API-Key": "secret"})
-    (record,) = caplog.records
-    line = record.__dict__["request"]
-    assert line.pop("ms") >= 0
-    assert line == {
-        "request_id": "mine",
-        "method": "GET",
-        "path": logged,
-        "status": status,
-        "outcome": outcome,
-        "rows": 3,
-        "stages": {"read": 250.0},
-    }
-    assert record.levelno == level
+        await lifespan(StartupErrorLine(failing(ValueError("bug"))))

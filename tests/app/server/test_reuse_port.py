@@ -4,7 +4,7 @@ from contextlib import closing
 
 import pytest
 
-from app.server.reuse_port import SharedAddress
+from app.server.reuse_port import ReusePortSocket
 
 
 def bound() -> socket.socket:
@@ -14,7 +14,7 @@ def bound() -> socket.socket:
 
 
 def test_a_copy_listens_at_the_same_address_and_gets_its_share() -> None:
-    with closing(SharedAddress.take_over(bound())) as kept:
+    with closing(ReusePortSocket.take_over(bound())) as kept:
         copies = [pickle.loads(pickle.dumps(kept)) for _ in range(2)]
         address = kept.getsockname()
         assert {copy.getsockname() for copy in copies} == {address}
@@ -31,7 +31,7 @@ def test_a_copy_listens_at_the_same_address_and_gets_its_share() -> None:
 
 
 def test_an_address_that_someone_listens_at_is_not_shared_by_accident() -> None:
-    with closing(SharedAddress.take_over(bound())) as kept:
+    with closing(ReusePortSocket.take_over(bound())) as kept:
         copy = pickle.loads(pickle.dumps(kept))
         copy.listen()
         with socket.socket() as other:
