@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from app.codes.compressor import Doubles, Statistics
+from app.codes.compressor import Doubles, Floats, Statistics
 from app.codes.latent_search import search
 from app.images.arrays import ImageArray
-from model_training.backends.base import Floats
 
 WIDTH, HEIGHT, LATENT_DIM = 8, 6, 5
 RANDOM = np.random.default_rng(0)
@@ -17,8 +16,8 @@ class Curved:
 
     width, height, latent_dim = WIDTH, HEIGHT, LATENT_DIM
 
-    def encode(self, pixels: ImageArray) -> tuple[Floats, Floats]:
-        mean = np.zeros((len(pixels), LATENT_DIM), dtype=np.float32)
+    def encode(self, images: ImageArray) -> tuple[Floats, Floats]:
+        mean = np.zeros((len(images), LATENT_DIM), dtype=np.float32)
         return mean, mean
 
     def decode(self, latents: Floats) -> ImageArray:
@@ -33,23 +32,23 @@ def statistics(deviations: Doubles) -> Statistics:
 VARIED = statistics(np.full(LATENT_DIM, 15.0))
 
 
-def error(pixels: ImageArray, latents: Floats) -> Doubles:
-    difference = pixels - Curved().decode(latents).astype(np.float64)
+def error(images: ImageArray, latents: Floats) -> Doubles:
+    difference = images - Curved().decode(latents).astype(np.float64)
     return np.asarray((difference**2).mean(axis=(1, 2, 3)))
 
 
-def test_the_latents_that_made_the_pictures_are_found() -> None:
+def test_the_latents_that_made_the_images_are_found() -> None:
     latents = RANDOM.normal(0, 1, (20, LATENT_DIM)).astype(np.float32)
-    codec, pixels = Curved(), Curved().decode(latents)
-    start, _ = codec.encode(pixels)
-    found = search(codec, VARIED, pixels, start)
+    vae, images = Curved(), Curved().decode(latents)
+    start, _ = vae.encode(images)
+    found = search(vae, VARIED, images, start)
     assert found.dtype == np.float32
     assert found.shape == start.shape
-    assert error(pixels, found).mean() < 0.02 * error(pixels, start).mean()
+    assert error(images, found).mean() < 0.02 * error(images, start).mean()
     assert np.abs(found - latents)[:, :-1].max() < 0.5
 
 
-def test_what_no_picture_shows_goes_to_the_mean() -> None:
+def test_what_no_image_shows_goes_to_the_mean() -> None:
     start = np.zeros((1, LATENT_DIM), dtype=np.float32)
     start[0, -1] = 3
     found = search(Curved(), VARIED, Curved().decode(start), start)
@@ -66,21 +65,21 @@ def test_what_never_varies_stays() -> None:
 
 
 @pytest.mark.parametrize("start", [0, 1.5, -40])
-def test_pictures_that_no_latent_gives_end_no_less_probable(start: float) -> None:
-    codec, begun = Curved(), np.full((12, LATENT_DIM), start, dtype=np.float32)
-    pixels = np.concatenate(
+def test_images_that_no_latent_gives_end_no_less_probable(start: float) -> None:
+    vae, begun = Curved(), np.full((12, LATENT_DIM), start, dtype=np.float32)
+    images = np.concatenate(
         [
             RANDOM.integers(0, 256, (10, HEIGHT, WIDTH, 3)),
             np.zeros((1, HEIGHT, WIDTH, 3)),
             np.full((1, HEIGHT, WIDTH, 3), 255),
         ]
     ).astype(np.uint8)
-    found = search(codec, VARIED, pixels, begun)
-    variance = error(pixels, begun) + 1 / 12
+    found = search(vae, VARIED, images, begun)
+    variance = error(images, begun) + 1 / 12
 
     def improbable(latents: Floats) -> Doubles:
         squares = (VARIED.coefficients(latents) / VARIED.deviations) ** 2
-        return np.asarray(error(pixels, latents) * pixels[0].size / variance + squares.sum(axis=1))
+        return np.asarray(error(images, latents) * images[0].size / variance + squares.sum(axis=1))
 
     assert np.isfinite(found).all()
     assert (improbable(found) <= improbable(begun) * (1 + 1e-6)).all()
@@ -94,7 +93,7 @@ class Rippled(Curved):
 
 
 def test_where_no_step_helps_the_encoder_is_right() -> None:
-    codec, start = Rippled(), np.zeros((10, LATENT_DIM), dtype=np.float32)
+    vae, start = Rippled(), np.zeros((10, LATENT_DIM), dtype=np.float32)
     noise = RANDOM.integers(-1, 2, (10, HEIGHT, WIDTH, 3))
-    pixels = (codec.decode(start) + noise).astype(np.uint8)
-    np.testing.assert_array_equal(search(codec, VARIED, pixels, start), start)
+    images = (vae.decode(start) + noise).astype(np.uint8)
+    np.testing.assert_array_equal(search(vae, VARIED, images, start), start)
