@@ -59,14 +59,14 @@ def refusal(**settings: object) -> str:
     return output
 
 
-def test_missing_model_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_model_is_refused_in_one_line(tmp_path: Path) -> None:
     output = refusal(model_dir=tmp_path / "none")
     assert output.count("\n") == 1
     assert "model.json" in output
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_damaged_model_is_refused_once_and_not_by_every_worker(
+def test_a_damaged_model_is_refused_once_and_not_by_every_worker(
     model_folder: Path, tmp_path: Path, workers: int
 ) -> None:
     damaged = shutil.copytree(model_folder, tmp_path / "damaged")

@@ -9,7 +9,7 @@ from app.errors import KeysUnreadable
 from app.settings import Settings
 
 
-def test_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAR_VAE_MODEL_DIR", "/models/car-vae/2")
     monkeypatch.setenv("CAR_VAE_PORT", "9000")
     monkeypatch.setenv("CAR_VAE_API_KEYS", "one, two")
@@ -24,7 +24,7 @@ def test_no_key_is_needed_unless_one_is_set() -> None:
 
 
 @pytest.mark.parametrize("keys", ["", " ", "sesame,", ",sesame", "sesame,,open"])
-def test_empty_key_is_refused(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
+def test_an_empty_key_is_refused(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
     monkeypatch.setenv("CAR_VAE_API_KEYS", keys)
     with pytest.raises(ValidationError, match="empty API key") as caught:
         Settings()
@@ -36,7 +36,7 @@ def test_keys_are_not_shown() -> None:
     assert "sesame" not in repr(settings)
 
 
-def test_largest_request_must_fit_the_queue() -> None:
+def test_the_largest_request_must_fit_the_queue() -> None:
     for limits in ({"max_items": 128, "queue_rows": 127}, {"max_items": 2, "queue_rows": 63}):
         with pytest.raises(ValidationError, match="queue_rows must be at least max_items and 64"):
             Settings(**limits)  # type: ignore[arg-type]
@@ -54,7 +54,7 @@ def test_largest_request_must_fit_the_queue() -> None:
         ("log_level", "loud"),
     ],
 )
-def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_values_out_of_range_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"CAR_VAE_{name.upper()}", value)
     with pytest.raises(ValidationError, match=name):
         Settings()
@@ -69,7 +69,7 @@ def test_every_setting_is_described() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 
 
-def test_keys_of_a_file(tmp_path: Path) -> None:
+def test_keys_of_a_file_come_after_those_of_the_environment(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("two\n\n three \n")
     settings = Settings(api_keys="one", api_keys_file=tmp_path / "keys")  # type: ignore[arg-type]
     assert settings.needs_key
@@ -80,7 +80,7 @@ def test_keys_of_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", " \n", "\xe9"])
-def test_file_without_keys_is_refused(tmp_path: Path, content: str | None) -> None:
+def test_a_file_without_keys_is_refused(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "keys").write_text(content)
     settings = Settings(api_keys_file=tmp_path / "keys")
@@ -89,7 +89,7 @@ def test_file_without_keys_is_refused(tmp_path: Path, content: str | None) -> No
         settings.read_keys()
 
 
-def test_origins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_origins_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAR_VAE_CORS_ORIGINS", "https://example.org, http://localhost:3000")
     assert Settings().cors_origins == ("https://example.org", "http://localhost:3000")
 

@@ -57,7 +57,7 @@ class Patient:
         self.service.vae = self.real
 
 
-async def test_hanging_run(client: httpx.AsyncClient) -> None:
+async def test_a_hanging_run_is_answered_and_unready_until_it_returns(client: httpx.AsyncClient) -> None:
     entered, release = threading.Event(), threading.Event()
 
     def hang(rows: NDArray[Any]) -> tuple[NDArray[Any], ...]:
@@ -83,7 +83,9 @@ async def test_hanging_run(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA failure 700"), MemoryError(), ValueError("x\ny")])
-async def test_raising_run(client: httpx.AsyncClient, error: Exception) -> None:
+async def test_a_run_that_raises_is_told_without_its_cause_and_recovers(
+    client: httpx.AsyncClient, error: Exception
+) -> None:
     broken = True
 
     def run(rows: NDArray[Any]) -> tuple[NDArray[Any], ...]:
@@ -101,13 +103,15 @@ async def test_raising_run(client: httpx.AsyncClient, error: Exception) -> None:
 
 
 @pytest.mark.parametrize("output", [(), (np.zeros((3, HEIGHT, WIDTH, 3), np.uint8),)])
-async def test_run_that_answers_nonsense(client: httpx.AsyncClient, output: Any) -> None:
+async def test_a_run_that_answers_nonsense_fails_its_own_request(
+    client: httpx.AsyncClient, output: Any
+) -> None:
     patient = Patient(client, lambda _: output)
     check_problem(await client.post("/decode", json=BODY), 500)
     await patient.end()
 
 
-async def test_worker_that_dies(client: httpx.AsyncClient) -> None:
+async def test_a_worker_that_dies_makes_the_service_unready(client: httpx.AsyncClient) -> None:
     def die(rows: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         raise SystemExit(len(rows))
 
@@ -153,7 +157,7 @@ FOLDER_FAULTS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", FOLDER_FAULTS)
-def test_model_folder(model_folder: Path, tmp_path: Path, name: str) -> None:
+def test_a_faulty_model_folder_is_refused_in_one_line(model_folder: Path, tmp_path: Path, name: str) -> None:
     broken = shutil.copytree(model_folder, tmp_path / "broken")
     FOLDER_FAULTS[name](broken)
     told = refusal(model_dir=broken, device="cpu", port=0)
@@ -164,7 +168,9 @@ def test_model_folder(model_folder: Path, tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "\n \n", "clé-secrète\n"])
-def test_file_of_keys(model_folder: Path, tmp_path: Path, content: str | None) -> None:
+def test_a_faulty_file_of_keys_is_refused_in_one_line(
+    model_folder: Path, tmp_path: Path, content: str | None
+) -> None:
     keys = tmp_path / "keys"
     if content is not None:
         keys.write_text(content)
@@ -174,7 +180,7 @@ def test_file_of_keys(model_folder: Path, tmp_path: Path, content: str | None) -
     assert "crète" not in output
 
 
-def test_sigterm_under_load(model_folder: Path) -> None:
+def test_sigterm_under_load_leaves_no_request_half_answered(model_folder: Path) -> None:
     """Every request that was taken is answered whole; the process ends with 0, which `running` asserts."""
     answers: Counter[int] = Counter()
     content = request("POST", "/reconstruct", *form([picture()] * 4))

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import CheckFunction
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from app.api.openapi import document
+from app.main import create_app
+from app.settings import Settings
 from tests.performance.service import Running, running
 
 EXAMPLES = 60
@@ -26,7 +27,7 @@ def service(model_folder: Path) -> Iterator[Running]:
     print(f"answers by status: {dict(sorted(SEEN.items()))}, {SEEN.total()} in all")
 
 
-schema = schemathesis.openapi.from_dict(document("1", has_keys=False))
+schema = schemathesis.openapi.from_dict(create_app(Settings()).openapi())
 
 
 @schema.parametrize()
@@ -42,7 +43,7 @@ def test_answers_are_as_described(service: Running, case: schemathesis.Case[Any]
     """A described status, media type, headers and body, and bad requests refused."""
     response = case.call(base_url=f"http://127.0.0.1:{service.port}")
     SEEN[response.status_code] += 1
-    # The document cannot say what a readable picture is, nor how long the latents of the served model are;
+    # The document cannot say what a readable image is, nor how long the latents of the served model are;
     # and schemathesis does not take 413 for a refusal.
     excluded: list[CheckFunction] = [positive_data_acceptance]
     if response.status_code == 413:

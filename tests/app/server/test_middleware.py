@@ -56,7 +56,7 @@ async def test_every_answer_has_an_id_and_its_timings() -> None:
 
 
 @pytest.mark.parametrize("given", ["a", "A.b_c-9", "x" * 128])
-async def test_sane_request_id_is_kept(given: str) -> None:
+async def test_a_sane_request_id_is_kept(given: str) -> None:
     async with client_of(RequestLog(fine, Seen(), PATHS)) as client:
         answered = await client.get("/", headers={"X-Request-ID": given})
     assert answered.headers["x-request-id"] == given
@@ -69,7 +69,7 @@ async def test_any_other_request_id_is_replaced(given: str) -> None:
     assert len(answered.headers["x-request-id"]) == 32
 
 
-async def test_unexpected_exception_is_hidden_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unexpected_exception_is_hidden_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def broken(*_: Any) -> None:
         raise RuntimeError("secret")
 
@@ -85,7 +85,7 @@ async def test_unexpected_exception_is_hidden_and_logged(caplog: pytest.LogCaptu
     assert seen.requests == [("/a", 500, [])]
 
 
-async def test_exception_in_the_middle_of_an_answer_breaks_it_off() -> None:
+async def test_an_exception_in_the_middle_of_an_answer_breaks_it_off() -> None:
     async def broken(_: Scope, __: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise RuntimeError
@@ -95,7 +95,7 @@ async def test_exception_in_the_middle_of_an_answer_breaks_it_off() -> None:
             await client.get("/")
 
 
-async def test_lost_client_is_counted_and_not_answered(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_lost_client_is_counted_and_not_answered(caplog: pytest.LogCaptureFixture) -> None:
     async def lost(*_: Any) -> None:
         raise ClientDisconnect
 
@@ -110,7 +110,7 @@ async def test_lost_client_is_counted_and_not_answered(caplog: pytest.LogCapture
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_request_cut_off_by_the_shutdown_is_told_so() -> None:
+async def test_a_request_cut_off_by_the_shutdown_is_told_so() -> None:
     started = asyncio.Event()
 
     async def endless(*_: Any) -> None:
@@ -225,7 +225,7 @@ async def test_any_other_key_is_refused(headers: dict[str, str]) -> None:
     assert answered.json()["request_id"] == answered.headers["x-request-id"]
 
 
-async def test_key_that_is_no_ascii_is_merely_wrong() -> None:
+async def test_a_key_that_is_no_ascii_is_merely_wrong() -> None:
     async with key_guard() as client:
         answered = await client.post("/encode", headers=[(b"X-API-Key", b"\xff\xfe")])
     assert answered.status_code == 401
@@ -256,13 +256,13 @@ async def chunks(*sizes: int) -> AsyncIterator[bytes]:
         yield bytes(size)
 
 
-async def test_body_up_to_the_limit_passes() -> None:
+async def test_a_body_up_to_the_limit_passes() -> None:
     async with client_of(BodyLimit(reading, 100, 1000)) as client:
         assert (await client.post("/", content=bytes(100))).text == "100"
         assert (await client.post("/", content=chunks(60, 40))).text == "100"
 
 
-async def test_declared_length_is_refused_before_anything_is_read() -> None:
+async def test_a_declared_length_is_refused_before_anything_is_read() -> None:
     read = False
 
     async def receive() -> Message:
@@ -331,7 +331,7 @@ def failing(error: Exception) -> App:
     return app
 
 
-async def test_refusal_to_start_is_one_line() -> None:
+async def test_a_refusal_to_start_is_one_line() -> None:
     messages = await lifespan(StartupErrorLine(failing(StartupError("no model there"))))
     assert messages == [{"type": "lifespan.startup.failed", "message": "no model there"}]
 

@@ -1,3 +1,5 @@
+"""A socket of its own for each worker, all of one address."""
+
 import pickle
 import socket
 from contextlib import closing

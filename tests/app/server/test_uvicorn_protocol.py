@@ -95,13 +95,13 @@ def check_problem(answer: tuple[int, dict[str, str], bytes], status: int) -> Non
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET", b"GET / HTTP/1.1\r\nHost: x\r\nA: "])
-def test_headers_that_do_not_come(service: Running, sent: bytes) -> None:
+def test_a_connection_whose_headers_do_not_come_is_closed(service: Running, sent: bytes) -> None:
     with connect(service) as connection:
         connection.sendall(sent)
         assert is_closed(connection)
 
 
-def test_headers_that_trickle_in_after_a_good_request(service: Running) -> None:
+def test_headers_that_trickle_in_after_a_good_request_are_cut_off(service: Running) -> None:
     with connect(service) as connection:
         connection.sendall(request("GET", "/health/live"))
         assert read_answer(connection)[0] == 200
@@ -109,14 +109,14 @@ def test_headers_that_trickle_in_after_a_good_request(service: Running) -> None:
         assert is_cut_off(connection, b"a: b\r\n")
 
 
-def test_a_second_request_on_the_same_connection(service: Running) -> None:
+def test_a_connection_takes_one_request_after_the_other(service: Running) -> None:
     with connect(service) as connection:
         for _ in range(3):
             connection.sendall(request("POST", "/encode", JPEG))
             assert read_answer(connection)[0] == 200
 
 
-def test_headers_without_end(service: Running) -> None:
+def test_headers_without_end_are_refused(service: Running) -> None:
     head = b"GET / HTTP/1.1\r\nHost: x\r\n"
     for endless in (head + b"A: " + b"a" * 400_000, head + b"a: b\r\n" * 100_000, b"GET /" + b"a" * 400_000):
         with connect(service) as connection:
@@ -143,7 +143,7 @@ def test_headers_without_end(service: Running) -> None:
         b"GET / HTTP/1.1\r\n folded: x\r\n\r\n",
     ],
 )
-def test_what_is_no_http(service: Running, content: bytes) -> None:
+def test_what_is_no_http_is_a_problem_too(service: Running, content: bytes) -> None:
     with connect(service) as connection:
         connection.sendall(content)
         answer = read_answer(connection)
@@ -152,7 +152,7 @@ def test_what_is_no_http(service: Running, content: bytes) -> None:
             check_problem(answer, 400)
 
 
-def test_a_body_that_stops_half_way(service: Running) -> None:
+def test_a_body_that_stops_half_way_is_refused(service: Running) -> None:
     with connect(service) as connection:
         connection.sendall(request("POST", "/encode", JPEG)[:-100])
         check_problem(read_answer(connection), 400)
@@ -160,7 +160,7 @@ def test_a_body_that_stops_half_way(service: Running) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"5\r\nabc", b"5\r\nabcde\r\n"])
-def test_chunks_that_stop_half_way(service: Running, sent: bytes) -> None:
+def test_chunks_that_stop_half_way_are_refused(service: Running, sent: bytes) -> None:
     head = (
         b"POST /encode HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
@@ -177,7 +177,7 @@ def test_chunks_of_one_byte_are_a_body(service: Running) -> None:
     assert answer_to(service, head + chunks + b"0\r\n\r\n")[0] == 200
 
 
-def test_trailers_without_end(service: Running) -> None:
+def test_trailers_without_end_are_refused(service: Running) -> None:
     head = (
         b"POST /encode HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
@@ -187,7 +187,7 @@ def test_trailers_without_end(service: Running) -> None:
         assert is_closed(connection)
 
 
-def test_a_body_that_nobody_wants(service: Running) -> None:
+def test_a_body_that_nobody_wants_does_not_keep_the_connection(service: Running) -> None:
     """The answer comes before the body has; what still trickles in does not keep the connection."""
     with connect(service) as connection:
         connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
@@ -195,7 +195,7 @@ def test_a_body_that_nobody_wants(service: Running) -> None:
         assert is_cut_off(connection, b"a")
 
 
-def test_an_answer_that_nobody_takes(service: Running) -> None:
+def test_an_answer_that_nobody_takes_is_given_up(service: Running) -> None:
     """Many large answers are asked for at once and none is read."""
     before = service.usage().descriptors
     connection = connect(service)
