@@ -11,14 +11,14 @@ from model_training.data.synthetic import draw_cars
 from model_training.evaluation.feature_network import FeatureNetwork
 from model_training.evaluation.simclr import (
     DEFAULT_RECIPE,
+    FeatureExtractor,
     FeatureRecipe,
-    Network,
-    contrastive_loss,
-    correlation,
-    export,
+    decorrelation_loss,
+    export_network,
     fit,
-    retrieval,
-    view,
+    nt_xent_loss,
+    random_view,
+    retrieval_accuracy,
 )
 
 RECIPE = dataclasses.replace(
@@ -43,7 +43,7 @@ def other_cars() -> ImageArray:
 
 
 @pytest.fixture(scope="module")
-def network(cars: ImageArray) -> Network:
+def network(cars: ImageArray) -> FeatureExtractor:
     return fit(RECIPE, cars)
 
 
@@ -54,19 +54,19 @@ def test_the_loss_by_hand() -> None:
     for row, partner in enumerate((2, 3, 0, 1)):
         others = [math.exp(cosines[row][i] / 0.5) for i in range(4) if i != row]
         expected -= (cosines[row][partner] / 0.5 - math.log(sum(others))) / 4
-    assert float(contrastive_loss(views, 0.5)) == pytest.approx(expected, rel=1e-5)
+    assert float(nt_xent_loss(views, 0.5)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_correlation_by_hand() -> None:
     signs = torch.tensor([[1.0, 1, 1], [1, 1, -1], [-1, -1, 1], [-1, -1, -1]])
-    assert float(correlation(signs)) == pytest.approx(2 / 3)  # of three features two are the same
-    assert float(correlation(signs[:, 1:])) == 0
+    assert float(decorrelation_loss(signs)) == pytest.approx(2 / 3)  # of three features two are the same
+    assert float(decorrelation_loss(signs[:, 1:])) == 0
 
 
 def test_a_view_is_a_window_in_its_place_that_may_be_mirrored() -> None:
     ramp = np.linspace(100, 147, 24).astype(np.uint8)
     pictures = torch.from_numpy(np.broadcast_to(ramp[:, None], (64, 16, 24, 3)).copy())
-    views = view(pictures, torch.Generator().manual_seed(0))
+    views = random_view(pictures, torch.Generator().manual_seed(0))
     assert views.shape == (64, 3, 12, 18)
     assert views.min() >= 0
     assert views.max() <= 1
@@ -76,26 +76,28 @@ def test_a_view_is_a_window_in_its_place_that_may_be_mirrored() -> None:
     assert len(set(views[:, 0, 0, 0].tolist())) > 32, "always the same window and light"
 
 
-def test_pictures_are_found_again_by_their_features(network: Network, other_cars: ImageArray) -> None:
-    untrained = Network(RECIPE).eval()
-    assert retrieval(network, other_cars) > 2 * retrieval(untrained, other_cars)
+def test_pictures_are_found_again_by_their_features(
+    network: FeatureExtractor, other_cars: ImageArray
+) -> None:
+    untrained = FeatureExtractor(RECIPE).eval()
+    assert retrieval_accuracy(network, other_cars) > 2 * retrieval_accuracy(untrained, other_cars)
     assert not network.training
 
 
 def test_features_have_mean_0_and_variance_1_over_the_training_pictures(
-    network: Network, cars: ImageArray, tmp_path: Path
+    network: FeatureExtractor, cars: ImageArray, tmp_path: Path
 ) -> None:
-    export(network, RECIPE, tmp_path / "features.onnx")
+    export_network(network, RECIPE, tmp_path / "features.onnx")
     features = FeatureNetwork(tmp_path / "features.onnx")(cars)
     np.testing.assert_allclose(features.mean(axis=0), 0, atol=0.2)
     np.testing.assert_allclose(features.std(axis=0), 1, atol=0.2)
 
 
 def test_the_exported_network_computes_the_same(
-    network: Network, other_cars: ImageArray, tmp_path: Path
+    network: FeatureExtractor, other_cars: ImageArray, tmp_path: Path
 ) -> None:
     path = tmp_path / "new" / "features.onnx"
-    export(network, RECIPE, path)
+    export_network(network, RECIPE, path)
     exported = FeatureNetwork(path)
     assert (exported.width, exported.height) == (48, 32)
     with torch.inference_mode():
