@@ -11,65 +11,75 @@ from types import FrameType
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.exceptions import ExceptionMiddleware
 
-from app.api import health, openapi
-from app.api.endpoints import ROUTES
+from app.api import endpoints, health, openapi
+from app.api.routing import paths
 from app.errors import ServiceError
+from app.images.decode import configure_pillow
 from app.images.worker_pool import WorkerPool
 from app.inference.session import BATCH_ROWS, SessionSpec
-from app.inference.vae import load_vae
-from app.server import logging_setup
-from app.server.asgi import App
-from app.server.dispatch import Endpoints
+from app.inference.vae import Vae, load_vae
+from app.model.manifest import ModelFolder, read_model_folder
 from app.server.metrics import Metrics
-from app.server.middleware import ApiKey, BodyLimit, PlainStartupError, Tracing
+from app.server.middleware import ApiKey, BodyLimit, RequestLog, StartupErrorLine
 from app.server.problem_details import on_http_exception, on_service_error
 from app.settings import Settings
-from app.state import Service
+from app.state import AppState
 from app.web import swagger
 from app.web.page import Page
 
-TIDY_SECONDS = 0.5
 
+def create_app(settings: Settings | None = None, folder: ModelFolder | None = None) -> FastAPI:
+    """The service as an ASGI app.
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The service as an ASGI app; without settings they are read from the environment."""
+    Args:
+        settings: read from the environment where they are not given.
+        folder: the model; read at the start of the lifespan where it is not given.
+    """
     settings = settings or Settings()
+    keys = settings.read_keys()
     page = Page()
-    endpoints = frozenset(("/", *(route.path for route in (*ROUTES, *health.ROUTES))))
-    longest_batch = settings.max_batch_rows or max(BATCH_ROWS.values())
-    metrics = Metrics(endpoints, settings.queue_timeout, longest_batch)
+    protected = frozenset(paths(endpoints.router))
+    named = protected.union(("/",), paths(health.router))
+    metrics = Metrics(named, settings.queue_timeout, settings.max_batch_rows or max(BATCH_ROWS.values()))
+    # From the outside in: what is refused early costs little.
+    middleware = [Middleware(StartupErrorLine), Middleware(RequestLog, observer=metrics, endpoints=named)]
+    if settings.cors_origins:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=settings.cors_origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
+                expose_headers=["Retry-After", "Server-Timing", "X-Model", "X-Request-ID", "X-Seed"],
+            )
+        )
+    if keys:
+        middleware.append(Middleware(ApiKey, keys=keys, protected=protected))
+    middleware.append(
+        Middleware(BodyLimit, max_body_bytes=settings.max_body_bytes, max_held_bytes=settings.max_held_bytes)
+    )
     app = FastAPI(
         title="car-vae",
         version=_version(),
+        description="A variational autoencoder for photographs of cars: pictures to latents and back.",
         lifespan=_lifespan,
+        routes=[*page.routes, swagger.ROUTE],
+        middleware=middleware,
+        exception_handlers={ServiceError: on_service_error, HTTPException: on_http_exception},
+        generate_unique_id_function=lambda route: route.name,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # else looked up for every request
     )
-    app.state.service = Service(settings, metrics)
-    app.router.routes[:0] = (*ROUTES, *health.ROUTES, *page.routes, swagger.ROUTE)
-    keys = settings.read_keys()
-    document = openapi.document(app.version, bool(keys))
-    app.openapi = lambda: document  # type: ignore[method-assign]  # FastAPI's own way to a document made by hand
-    # The whole stack, from the inside out, in place of FastAPI's: each layer costs every request its share.
-    handlers = {ServiceError: on_service_error, HTTPException: on_http_exception}
-    stack: App = Endpoints(ExceptionMiddleware(app.router, handlers), (*ROUTES, *health.ROUTES))
-    stack = BodyLimit(stack, settings.max_body_bytes, settings.max_held_bytes)
-    if keys:
-        stack = ApiKey(stack, keys, frozenset(route.path for route in ROUTES))
-    if settings.cors_origins:
-        stack = CORSMiddleware(
-            stack,
-            allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
-            expose_headers=["Retry-After", "Server-Timing", "X-Model", "X-Request-ID", "X-Seed"],
-        )
-    app.middleware_stack = PlainStartupError(Tracing(stack, metrics, endpoints))
+    app.include_router(endpoints.router)
+    app.include_router(health.router)
+    app.state.app_state = AppState(settings, metrics, folder)
+    document = openapi.document(app, protected if keys else frozenset())
+    app.openapi = lambda: document  # type: ignore[method-assign]  # FastAPI's own way to extend it
     return app
 
 
@@ -82,23 +92,10 @@ def _version() -> str:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
-    service: Service = app.state.service
-    settings = service.settings
-    vae = await asyncio.to_thread(
-        load_vae,
-        settings.model_dir,
-        SessionSpec(
-            settings.device,
-            settings.max_batch_rows,
-            settings.threads,
-            settings.device_id,
-            settings.gpu_mem_limit,
-            settings.precision,
-        ),
-        max_queue_rows=settings.queue_rows,
-        queue_timeout=settings.queue_timeout,
-        observer=service.metrics,
-    )
+    state: AppState = app.state.app_state
+    settings = state.settings
+    configure_pillow()
+    vae = await asyncio.to_thread(_load, state)
     pool = WorkerPool(
         settings.picture_threads,
         settings.queue_rows,
@@ -106,28 +103,40 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
         queue_timeout=settings.queue_timeout,
     )
     vae.start()
-    service.metrics.serving(vae.manifest.id, vae.provider)
-    service.vae, service.pool = vae, pool
-    tidying = asyncio.create_task(_tidy(service.metrics))
-    with _draining_on_sigterm(service):
+    state.metrics.serving(vae.manifest.id, vae.provider)
+    state.vae, state.pool = vae, pool
+    with _draining_on_sigterm(state):
         yield {"settings": settings}  # for app.server.uvicorn_protocol
-    tidying.cancel()
-    service.draining = True
+    state.draining = True
     await vae.drain()
     vae.close()
     pool.close()
 
 
-async def _tidy(metrics: Metrics) -> None:
-    """Do every now and then what need not be done for each request."""
-    while True:
-        await asyncio.sleep(TIDY_SECONDS)
-        metrics.settle()
-        logging_setup.flush()
+def _load(state: AppState) -> Vae:
+    """Open the model, and let go of the bytes of its files."""
+    settings = state.settings
+    folder = state.folder or read_model_folder(settings.model_dir)
+    state.folder = None
+    spec = SessionSpec(
+        settings.device,
+        settings.max_batch_rows,
+        settings.threads,
+        settings.device_id,
+        settings.gpu_mem_limit,
+        settings.precision,
+    )
+    return load_vae(
+        folder,
+        spec,
+        max_queue_rows=settings.queue_rows,
+        queue_timeout=settings.queue_timeout,
+        observer=state.metrics,
+    )
 
 
 @contextmanager
-def _draining_on_sigterm(service: Service) -> Iterator[None]:
+def _draining_on_sigterm(state: AppState) -> Iterator[None]:
     """Turn readiness false at the very moment of SIGTERM, before the server goes on to stop."""
     servers_own = signal.getsignal(signal.SIGTERM)
     if not callable(servers_own) or threading.current_thread() is not threading.main_thread():
@@ -135,7 +144,7 @@ def _draining_on_sigterm(service: Service) -> Iterator[None]:
         return
 
     def drain(number: int, frame: FrameType | None) -> None:
-        service.draining = True
+        state.draining = True
         servers_own(number, frame)
 
     signal.signal(signal.SIGTERM, drain)

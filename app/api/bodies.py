@@ -12,18 +12,18 @@ from starlette.requests import ClientDisconnect, Request
 
 from app.errors import BodyTooLarge, InvalidField, MalformedBody, TooManyItems, UnsupportedBody
 
-PICTURE_FIELD = "image"
+IMAGE_FIELD = "image"
 PLAIN_NAME = re.compile(rb';[ \t]*name="([^"\\]+)"', re.IGNORECASE)
 """A field name as every client writes it; whatever else there may be is left to the full parser."""
 MAX_FIELD_BYTES = 16384
-"""Longest value of a form field other than a picture; 64 lambdas are a tenth of it."""
+"""Longest value of a form field other than an image; 64 lambdas are a tenth of it."""
 MAX_FIELDS = 64
-"""Most form fields other than pictures, and most values of one."""
+"""Most form fields other than images, and most values of one."""
 MAX_HEADER_BYTES = 4096
 MAX_BOUNDARY = 70
 """RFC 2046, section 5.1.1."""
 MAX_JSON_BYTES = 4 * 2**20
-"""Largest JSON body, as parsing holds the event loop; 64 latents and their pictures take half of it."""
+"""Largest JSON body, as parsing holds the event loop; 64 latents and their images take half of it."""
 MAX_JSON_VALUES = 100_000
 """Most values in a JSON body: a million of them hold the event loop for more than a second, and 64 latents
 with their deviations have a third of it."""
@@ -31,9 +31,9 @@ with their deviations have a third of it."""
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """The pictures of a request in their order, as files, and the other fields of its form."""
+    """The images of a request in their order, as files, and the other fields of its form."""
 
-    pictures: list[bytes] = field(default_factory=list)
+    images: list[bytes] = field(default_factory=list)
     fields: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -61,7 +61,12 @@ async def read_body(request: Request, timeout: float) -> bytes:
 
 def body_type(request: Request) -> str:
     """The media type of the body, lower-case and without parameters; empty where there is none."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return media_type_of(request.headers.get("content-type", ""))
+
+
+def media_type_of(content_type: str) -> str:
+    """The media type in a Content-Type header, lower-case and without parameters."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 def is_json(media_type: str) -> bool:
@@ -95,13 +100,13 @@ def parse_json(body: bytes) -> dict[str, Any]:
     return values
 
 
-def parse_pictures(body: bytes, content_type: str, max_items: int) -> Upload:
-    """The pictures in a body: a raw one, or the `image` fields of a multipart form.
+def parse_images(body: bytes, content_type: str, max_items: int) -> Upload:
+    """The images in a body: a raw one, or the `image` fields of a multipart form.
 
     Raises:
         UnsupportedBody, MalformedBody, TooManyItems.
     """
-    media_type = content_type.partition(";")[0].strip().lower()
+    media_type = media_type_of(content_type)
     if media_type.startswith("image/") or media_type == "application/octet-stream":
         return Upload([body])
     if media_type == "multipart/form-data":
@@ -116,10 +121,10 @@ def _parse_form(body: bytes, content_type: str, max_items: int) -> Upload:
     upload = Upload()
     for headers, content in _split_form(body, _boundary(content_type)):
         name = _field_name(headers)
-        if name == PICTURE_FIELD:
-            if len(upload.pictures) == max_items:
+        if name == IMAGE_FIELD:
+            if len(upload.images) == max_items:
                 raise TooManyItems(f"more than {max_items} pictures; send them in several requests")
-            upload.pictures.append(content)
+            upload.images.append(content)
             continue
         if len(content) > MAX_FIELD_BYTES:
             raise InvalidField([(name, f"must be at most {MAX_FIELD_BYTES} bytes long")])
@@ -170,3 +175,13 @@ def _field_name(headers: bytes) -> str:
             if name:
                 return name.decode("utf-8", "replace")[:100]
     raise MalformedBody("a part of the multipart body has no name")
+
+
+def form_values(upload: Upload) -> dict[str, str | list[str]]:
+    """Form fields as PathOptions takes them: `lambdas` is a list, every other field has one value."""
+    values: dict[str, str | list[str]] = {
+        name: texts[0] if len(texts) == 1 else texts for name, texts in upload.fields.items()
+    }
+    if "lambdas" in values:
+        values["lambdas"] = ",".join(upload.fields["lambdas"]).split(",")
+    return values

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+from pydantic import BaseModel
 from starlette.requests import Request
 
 from app.errors import InvalidField, NotAcceptable
@@ -16,10 +17,12 @@ MEDIA_TYPES: dict[Format, str] = {
     "gif": "image/gif",
     "json": "application/json",
 }
-JSON: tuple[Format, ...] = ("json",)
-PICTURES: tuple[Format, ...] = ("png", "jpeg", "webp", "json")
-ANIMATIONS: tuple[Format, ...] = ("png", "jpeg", "webp", "gif", "json")
-"""What endpoints offer, the first where the client has no preference."""
+
+
+def offered_formats(query: type[BaseModel]) -> tuple[Format, ...]:
+    """The formats that an endpoint answers in: those of `format` in the model of its query."""
+    formats, _ = get_args(query.model_fields["format"].annotation)
+    return get_args(formats)
 
 
 def choose_format(request: Request, offered: Sequence[Format]) -> Format:

@@ -1,117 +1,167 @@
-"""The five endpoints: parse, call, answer."""
+"""Endpoints of the model: each is declared here once, with its query, bodies, answers and errors."""
 
-from starlette.requests import Request
+from typing import Annotated
+
+from fastapi import Query
 from starlette.responses import Response
-from starlette.routing import Route
 
-from app.api.bodies import body_type, is_json
-from app.api.content_negotiation import ANIMATIONS, JSON, PICTURES
-from app.api.inference_request import (
-    Call,
-    Fields,
-    choose_seed,
-    decode_images,
-    form_values,
-    json_body,
-    read_body_latents,
-    sample_body,
-    uploaded_images,
+from app.api.bodies import form_values, parse_json
+from app.api.inference_request import InferenceRequest
+from app.api.openapi import BODY_ERRORS, QUEUE_ERRORS, answers, image_bodies, json_body, problems
+from app.api.responses import Fields, cache_control, image_response, json_response
+from app.api.routing import InferenceRoute, Router
+from app.api.schemas import (
+    DEFAULT_STEPS,
+    DecodeAnswer,
+    EncodeAnswer,
+    EncodeQuery,
+    ImageQuery,
+    LatentsBody,
+    PathAnswer,
+    PathBody,
+    PathForm,
+    PathOptions,
+    PathQuery,
+    PicturesForm,
+    ReconstructAnswer,
+    SampleAnswer,
+    SampleOptions,
+    SampleQuery,
 )
-from app.api.responses import cache_control, image_response, json_response
-from app.api.schemas import DEFAULT_STEPS, EncodeOptions, LatentsBody, PathBody, PathOptions, SampleOptions
 from app.api.validation import check_path, from_json, from_strings
-from app.errors import TooManyItems
+from app.errors import TooManyItems, UnsupportedBody
 from app.model.interpolation import even_lambdas
-from app.model.latents import Latents, posterior_draws
-from app.server.disconnect import WhileConnected
+from app.model.latents import Latents, new_seed, posterior_draws
+from app.server.disconnect import CancelOnDisconnect
+
+router = Router(route_class=InferenceRoute, tags=["model"], default_response_class=Response)
 
 
-async def encode(request: Request) -> Response:
-    """POST /encode: pictures to latents."""
-    call = Call(request, JSON)
-    options = call.options(EncodeOptions)
-    files = uploaded_images(await call.upload())
-    with WhileConnected(request):
-        posterior = await call.vae.encode(await decode_images(call, files), call.stages)
+@router.post(
+    "/encode",
+    summary="Pictures to latents",
+    openapi_extra=image_bodies(PicturesForm),
+    responses=answers(EncodeAnswer, EncodeQuery) | problems(*BODY_ERRORS, 406, *QUEUE_ERRORS),
+)
+async def encode(request: InferenceRequest, query: Annotated[EncodeQuery, Query()]) -> Response:
+    """The posterior of each picture: mean and standard deviation."""
+    files = await request.image_files()
+    with CancelOnDisconnect(request):
+        posterior = await request.vae.encode(await request.decode(files), request.timings)
     latents = posterior.mean
-    if options.sample:
-        latents = posterior_draws(posterior.mean, posterior.std, choose_seed(options.seed))
-    return json_response({"model": call.vae.manifest.id, "latents": latents, "std": posterior.std})
+    if query.sample:
+        latents = posterior_draws(posterior.mean, posterior.std, _seed(query.seed))
+    return json_response({"model": request.vae.manifest.id, "latents": latents, "std": posterior.std})
 
 
-async def decode(request: Request) -> Response:
-    """POST /decode: latents to pictures."""
-    call = Call(request, PICTURES)
-    body = await json_body(call, LatentsBody)
-    latents = read_body_latents(call, body)
-    call.check_output(len(latents))
-    with WhileConnected(request):
-        pictures = await call.vae.decode(latents, call.stages)
-        return await image_response(call, pictures, {})
+@router.post(
+    "/decode",
+    summary="Latents to pictures",
+    openapi_extra=json_body(LatentsBody),
+    responses=answers(DecodeAnswer, ImageQuery, "X-Model") | problems(*BODY_ERRORS, 406, 409, *QUEUE_ERRORS),
+)
+async def decode(request: InferenceRequest, query: Annotated[ImageQuery, Query()]) -> Response:
+    """One latent gives its picture, several give one grid, row by row. As JSON, a data URL for each."""
+    latents = request.latents_in(await request.json_body(LatentsBody))
+    request.check_output(len(latents), query.size)
+    with CancelOnDisconnect(request):
+        images = await request.vae.decode(latents, request.timings)
+        return await image_response(request, images, {}, size=query.size)
 
 
-async def reconstruct(request: Request) -> Response:
-    """POST /reconstruct: pictures to latents and back."""
-    call = Call(request, PICTURES)
-    files = uploaded_images(await call.upload())
-    call.check_output(len(files))
-    with WhileConnected(request):
-        fitted = await decode_images(call, files)
-        again = await call.vae.reconstruct(fitted, call.stages, measure=call.format == "json")
-        fields: Fields = {"latents": again.posterior.mean, "std": again.posterior.std}
-        if again.quality is not None:
-            fields |= {"psnr": again.quality.psnr, "ssim": again.quality.ssim}
-        return await image_response(call, again.pictures, fields)
+@router.post(
+    "/reconstruct",
+    summary="Pictures to latents and back",
+    openapi_extra=image_bodies(PicturesForm),
+    responses=answers(ReconstructAnswer, ImageQuery, "X-Model") | problems(*BODY_ERRORS, 406, *QUEUE_ERRORS),
+)
+async def reconstruct(request: InferenceRequest, query: Annotated[ImageQuery, Query()]) -> Response:
+    """Each picture as the model remembers it; as JSON also latents and measures of likeness."""
+    files = await request.image_files()
+    request.check_output(len(files), query.size)
+    with CancelOnDisconnect(request):
+        originals = await request.decode(files)
+        measure = request.format == "json"
+        found = await request.vae.reconstruct(originals, request.timings, measure=measure)
+        fields: Fields = {"latents": found.posterior.mean, "std": found.posterior.std}
+        if found.quality is not None:
+            fields |= {"psnr": found.quality.psnr, "ssim": found.quality.ssim}
+        return await image_response(request, found.images, fields, size=query.size)
 
 
-async def sample(request: Request) -> Response:
-    """POST /sample and GET /sample: pictures drawn from the prior."""
-    call = Call(request, PICTURES)
-    by_body = request.method == "POST"
-    options = await sample_body(call) if by_body else call.options(SampleOptions)
-    if options.count > call.settings.max_items:
-        raise TooManyItems(f"{options.count} pictures; at most {call.settings.max_items} are allowed")
-    call.check_output(options.count)
-    seed = choose_seed(options.seed)
-    with WhileConnected(request):
-        drawn = await call.vae.sample(options.count, seed, options.temperature, options.prior, call.stages)
-        answer = await image_response(call, drawn.pictures, {"seed": seed, "latents": drawn.latents})
-    answer.headers["X-Seed"] = str(seed)
-    if not by_body:
-        answer.headers["Cache-Control"] = cache_control(call, repeatable=options.seed is not None)
+@router.post(
+    "/sample",
+    summary="New cars",
+    openapi_extra=json_body(SampleOptions, required=False),
+    responses=answers(SampleAnswer, ImageQuery, "X-Model", "X-Seed")
+    | problems(*BODY_ERRORS, 406, *QUEUE_ERRORS),
+)
+async def sample(request: InferenceRequest, query: Annotated[ImageQuery, Query()]) -> Response:
+    """Pictures of latents drawn from the prior. An empty body takes every default."""
+    body = await request.body()
+    if body and not request.has_json:
+        raise UnsupportedBody("send JSON with the content type application/json, or an empty body")
+    options = from_json(SampleOptions, parse_json(body)) if body else SampleOptions()
+    return await _draw(request, options, query.size)
+
+
+@router.get(
+    "/sample",
+    summary="New cars, by address",
+    responses=answers(SampleAnswer, SampleQuery, "X-Model", "X-Seed")
+    | problems(406, 413, 422, *QUEUE_ERRORS),
+)
+async def sample_by_query(request: InferenceRequest, query: Annotated[SampleQuery, Query()]) -> Response:
+    """The same as POST /sample, for use as the source of an image. With a seed the answer may be cached."""
+    answer = await _draw(request, query, query.size)
+    answer.headers["Cache-Control"] = cache_control(request, repeatable=query.seed is not None)
     return answer
 
 
-async def interpolate(request: Request) -> Response:
-    """POST /interpolate: frames on the way along latents or pictures."""
-    call = Call(request, ANIMATIONS)
-    if is_json(body_type(request)):
-        body = await json_body(call, PathBody)
-        given: Latents | list[bytes] = read_body_latents(call, body)
-        options = from_json(
-            PathOptions, {name: body[name] for name in PathOptions.model_fields if name in body}
+async def _draw(request: InferenceRequest, options: SampleOptions, size: int | None) -> Response:
+    if options.count > request.settings.max_items:
+        raise TooManyItems(f"{options.count} pictures; at most {request.settings.max_items} are allowed")
+    request.check_output(options.count, size)
+    seed = _seed(options.seed)
+    with CancelOnDisconnect(request):
+        drawn = await request.vae.sample(
+            options.count, seed, options.temperature, options.prior, request.timings
         )
+        fields: Fields = {"seed": seed, "latents": drawn.latents}
+        answer = await image_response(request, drawn.images, fields, size=size)
+    answer.headers["X-Seed"] = str(seed)
+    return answer
+
+
+@router.post(
+    "/interpolate",
+    summary="A path through latent space",
+    openapi_extra=json_body(PathBody, form=PathForm),
+    responses=answers(PathAnswer, PathQuery, "X-Model") | problems(*BODY_ERRORS, 406, 409, *QUEUE_ERRORS),
+)
+async def interpolate(request: InferenceRequest, query: Annotated[PathQuery, Query()]) -> Response:
+    """Frames on the way along 2 to 16 latents or pictures: one row of them, an animation (gif), or JSON."""
+    if request.has_json:
+        body = await request.json_body(PathBody)
+        given: Latents | list[bytes] = request.latents_in(body)
+        named = {name: body[name] for name in PathOptions.model_fields if name in body}
+        options = from_json(PathOptions, named)
     else:
-        upload = await call.upload()
-        given = upload.pictures
+        upload = await request.upload()
+        given = upload.images
         options = from_strings(PathOptions, form_values(upload))
     check_path(options, len(given))
     lambdas = options.lambdas or even_lambdas(options.steps or DEFAULT_STEPS)
-    call.check_output(len(lambdas))
-    with WhileConnected(request):
+    request.check_output(len(lambdas), query.size)
+    with CancelOnDisconnect(request):
         if isinstance(given, list):
-            waypoints = (await call.vae.encode(await decode_images(call, given), call.stages)).mean
+            waypoints = (await request.vae.encode(await request.decode(given), request.timings)).mean
         else:
             waypoints = given
-        path = await call.vae.interpolate(waypoints, lambdas, options.method, call.stages)
+        path = await request.vae.interpolate(waypoints, lambdas, options.method, request.timings)
         fields: Fields = {"lambdas": lambdas, "latents": path.latents}
-        return await image_response(call, path.pictures, fields, columns=len(lambdas))
+        return await image_response(request, path.images, fields, size=query.size, columns=len(lambdas))
 
 
-ROUTES = (
-    Route("/encode", encode, methods=["POST"]),
-    Route("/decode", decode, methods=["POST"]),
-    Route("/reconstruct", reconstruct, methods=["POST"]),
-    Route("/sample", sample, methods=["GET", "POST"]),
-    Route("/interpolate", interpolate, methods=["POST"]),
-)
+def _seed(given: int | None) -> int:
+    return new_seed() if given is None else given

@@ -1,42 +1,46 @@
-"""What is asked about the service and not of the model: health, description, metrics."""
+"""Endpoints about the service itself: health, the served model, metrics."""
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from app.api.openapi import answers, problems, text_answer
+from app.api.routing import Router
+from app.api.schemas import HealthAnswer, ModelAnswer
 from app.server.metrics import MEDIA_TYPE as METRICS_TYPE
-from app.state import service_of
+from app.state import state_of
 
 FRESH = {"Cache-Control": "no-store"}
 
-
-def _json(content: object) -> Response:
-    text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(text, headers=FRESH, media_type="application/json")
+router = Router(tags=["service"], default_response_class=Response)
 
 
-async def live(_: Request) -> Response:
+@router.get("/health/live", summary="Is the process alive?", responses=answers(HealthAnswer))
+async def live() -> Response:
     """200 while the process can answer."""
     return _json({"status": "ok"})
 
 
+@router.get(
+    "/health/ready", summary="Can requests be sent here?", responses=answers(HealthAnswer) | problems(503)
+)
 async def ready(request: Request) -> Response:
     """200 when the model is loaded, warmed and answering and the service is not draining.
 
     After a failed batch the model is asked itself, with one row: it may be well again.
     """
-    vae, pool = service_of(request).parts()
+    vae, pool = state_of(request).parts()
     pool.check()
     if not vae.health().healthy:
         await vae.probe()
     return _json({"status": "ok"})
 
 
+@router.get("/model", summary="The served model", responses=answers(ModelAnswer) | problems(503))
 async def model(request: Request) -> Response:
     """What is served, and on what it runs."""
-    service = service_of(request)
-    vae, _ = service.parts()
+    state = state_of(request)
+    vae, _ = state.parts()
     manifest = vae.manifest
     return _json(
         {
@@ -47,26 +51,24 @@ async def model(request: Request) -> Response:
             "latent_dim": manifest.latent_dim,
             "parameters": manifest.parameters,
             "provider": vae.provider,
-            "precision": service.settings.precision,
-            "max_items": service.settings.max_items,
+            "precision": state.settings.precision,
+            "max_items": state.settings.max_items,
             "metrics": manifest.metrics,
             "directions": vae.directions,
         }
     )
 
 
+@router.get("/metrics", summary="Metrics of this process for Prometheus", responses=text_answer())
 async def metrics(request: Request) -> Response:
     """The metrics of this process in Prometheus' text format."""
-    service = service_of(request)
-    if service.vae is not None:
-        for half, rows in service.vae.queued_rows().items():
-            service.metrics.queued(half, rows)
-    return Response(service.metrics.render(), headers=FRESH, media_type=METRICS_TYPE)
+    state = state_of(request)
+    if state.vae is not None:
+        for graph, rows in state.vae.queued_rows().items():
+            state.metrics.queued(graph, rows)
+    return Response(state.metrics.render(), headers=FRESH, media_type=METRICS_TYPE)
 
 
-ROUTES = (
-    Route("/health/live", live),
-    Route("/health/ready", ready),
-    Route("/model", model),
-    Route("/metrics", metrics),
-)
+def _json(content: object) -> Response:
+    text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(text, headers=FRESH, media_type="application/json")

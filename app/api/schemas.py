@@ -11,6 +11,7 @@ from app.settings import MAX_FRAMES
 MIN_SIZE, MAX_SIZE = 16, 2048
 MIN_WAYPOINTS, MAX_WAYPOINTS = 2, 16
 DEFAULT_STEPS = 8
+FORMAT = "Format of the answer; wins over Accept."
 
 Latent = list[float]
 Seed = Annotated[int | None, Field(ge=0, le=MAX_SEED, description=f"an integer from 0 to {MAX_SEED}")]
@@ -26,15 +27,16 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class EncodeOptions(Options):
+class EncodeQuery(Options):
     """Query of /encode."""
 
     sample: bool = Field(default=False, description="true or false: draw the latents from N(mean, std^2)")
     seed: Seed = None
+    format: Literal["json"] | None = Field(default=None, description=FORMAT)
 
 
-class PictureOptions(Options):
-    """Query of the endpoints that answer pictures."""
+class SizeQuery(Options):
+    """What every endpoint that answers images can be asked."""
 
     size: int | None = Field(
         default=None,
@@ -42,6 +44,12 @@ class PictureOptions(Options):
         le=MAX_SIZE,
         description=f"an integer from {MIN_SIZE} to {MAX_SIZE}: pixels of the longer edge of each picture",
     )
+
+
+class ImageQuery(SizeQuery):
+    """Query of the endpoints that answer images."""
+
+    format: Literal["png", "jpeg", "webp", "json"] | None = Field(default=None, description=FORMAT)
 
 
 class SampleOptions(Options):
@@ -53,6 +61,16 @@ class SampleOptions(Options):
     prior: Literal["fitted", "standard"] | None = Field(
         default=None, description='"fitted" (unless given, where the model has such a prior) or "standard"'
     )
+
+
+class SampleQuery(SampleOptions, ImageQuery):
+    """Query of GET /sample."""
+
+
+class PathQuery(SizeQuery):
+    """Query of /interpolate, which answers animations too."""
+
+    format: Literal["png", "jpeg", "webp", "gif", "json"] | None = Field(default=None, description=FORMAT)
 
 
 class PathOptions(Options):

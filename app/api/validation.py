@@ -37,7 +37,7 @@ def from_strings(
 
 
 def from_query(model: type[AnyOptions], query: Mapping[str, str]) -> AnyOptions:
-    """Check the query parameters the model knows; others are ignored, as is the custom in HTTP."""
+    """Check the query parameters that the model knows; others are ignored, as is the custom in HTTP."""
     known = {name: query[name] for name in model.model_fields if name in query}
     return from_strings(model, known, "query.") if known else model()
 

@@ -13,7 +13,7 @@ from app.errors import ModelFolderError, ProviderUnavailable
 from app.main import create_app
 from app.settings import Settings
 from tests.app.api.test_endpoints import LATENTS, Gate, check_problem
-from tests.app.conftest import Serve, client_of, service_behind
+from tests.app.conftest import Serve, client_of, state_behind
 
 
 async def test_apps_share_nothing(serve: Serve) -> None:
@@ -23,14 +23,14 @@ async def test_apps_share_nothing(serve: Serve) -> None:
         assert 'endpoint="/sample"' not in (await other.get("/metrics")).text
 
 
-async def test_missing_model(settings: Settings, tmp_path: Path) -> None:
+async def test_a_missing_model_refuses_to_start(settings: Settings, tmp_path: Path) -> None:
     app = create_app(settings.model_copy(update={"model_dir": tmp_path / "none"}))
     with pytest.raises(ModelFolderError):
         async with app.router.lifespan_context(app):
             pass
 
 
-async def test_cuda_or_nothing(settings: Settings) -> None:
+async def test_without_a_gpu_cuda_refuses_to_start(settings: Settings) -> None:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("CUDA may be there")
     app = create_app(settings.model_copy(update={"device": "cuda"}))
@@ -62,7 +62,7 @@ async def test_accepted_requests_finish_and_new_ones_are_refused(settings: Setti
             gate = Gate(client)
             accepted = asyncio.ensure_future(client.post("/decode", json={"latents": LATENTS[:1]}))
             await gate.wait_until_entered()
-            service_behind(client).draining = True
+            state_behind(client).draining = True
             check_problem(await client.post("/decode", json={"latents": LATENTS[:1]}), 503)
             gate.release.set()
             assert (await accepted).status_code == 200
@@ -74,7 +74,7 @@ async def test_accepted_requests_finish_and_new_ones_are_refused(settings: Setti
 async def test_sigterm_turns_readiness_false_before_the_server_stops(settings: Settings) -> None:
     told: list[bool] = []
     app = create_app(settings)
-    before = signal.signal(signal.SIGTERM, lambda *_: told.append(app.state.service.draining))
+    before = signal.signal(signal.SIGTERM, lambda *_: told.append(app.state.app_state.draining))
     try:
         async with app.router.lifespan_context(app), client_of(app) as client:
             assert (await client.get("/health/ready")).status_code == 200
@@ -86,7 +86,7 @@ async def test_sigterm_turns_readiness_false_before_the_server_stops(settings: S
         signal.signal(signal.SIGTERM, before)
 
 
-async def test_unexpected_fault_is_a_problem(
+async def test_an_unexpected_fault_is_a_problem_without_details(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> bytes:

@@ -20,7 +20,7 @@ from app.inference.vae import Vae
 from app.model.latents import standard_draws
 from app.model.prior import Prior
 from tests.app.conftest import Serve, state_behind
-from tests.images import announced_png, file_of, opened, photograph, pixels_of
+from tests.images import announced_png, array_of, file_of, opened, photograph
 from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH
 
 JPEG = file_of(photograph(), "JPEG", quality=90)
@@ -33,7 +33,7 @@ def form(*files: bytes) -> list[tuple[str, tuple[str, bytes]]]:
     return [("image", ("car.jpg", file)) for file in files]
 
 
-async def post_picture(client: httpx.AsyncClient, path: str, file: bytes, **headers: str) -> httpx.Response:
+async def post_image(client: httpx.AsyncClient, path: str, file: bytes, **headers: str) -> httpx.Response:
     return await client.post(path, content=file, headers={"Content-Type": "image/jpeg"} | headers)
 
 
@@ -44,7 +44,7 @@ def floats(values: Any) -> NDArray[np.float32]:
 def from_data_url(url: str) -> ImageArray:
     head, content = url.split(",")
     assert head == "data:image/png;base64"
-    return pixels_of(base64.b64decode(content))
+    return array_of(base64.b64decode(content))
 
 
 def check_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
@@ -64,8 +64,8 @@ def check_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
 # encode
 
 
-async def test_encode(client: httpx.AsyncClient) -> None:
-    answer = await post_picture(client, "/encode", JPEG)
+async def test_encode_gives_the_posterior_of_an_image(client: httpx.AsyncClient) -> None:
+    answer = await post_image(client, "/encode", JPEG)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
     content = answer.json()
@@ -77,10 +77,10 @@ async def test_encode(client: httpx.AsyncClient) -> None:
     assert np.array_equal(floats(content["std"]), posterior.std)
 
 
-async def test_every_way_to_send_a_picture_gives_the_same(client: httpx.AsyncClient) -> None:
+async def test_every_way_to_send_an_image_gives_the_same(client: httpx.AsyncClient) -> None:
     answers = [
         await client.post("/encode", files=form(JPEG)),
-        await post_picture(client, "/encode", JPEG),
+        await post_image(client, "/encode", JPEG),
         await client.post("/encode", content=JPEG, headers={"Content-Type": "application/octet-stream"}),
         await client.post("/encode", content=JPEG, headers={"Content-Type": "image/whatever"}),
     ]
@@ -88,7 +88,7 @@ async def test_every_way_to_send_a_picture_gives_the_same(client: httpx.AsyncCli
     assert len({answer.text for answer in answers}) == 1
 
 
-async def test_several_pictures_keep_their_order_and_independence(client: httpx.AsyncClient) -> None:
+async def test_several_images_keep_their_order_and_independence(client: httpx.AsyncClient) -> None:
     one = (await client.post("/encode", files=form(JPEG))).json()["latents"]
     other = (await client.post("/encode", files=form(PNG))).json()["latents"]
     both = (await client.post("/encode", files=form(PNG, JPEG, PNG))).json()["latents"]
@@ -111,9 +111,9 @@ async def test_encode_can_draw(client: httpx.AsyncClient) -> None:
 
 
 async def test_encode_answers_nothing_but_json(client: httpx.AsyncClient) -> None:
-    check_problem(await post_picture(client, "/encode", JPEG, Accept="image/png"), 406)
-    check_problem(await post_picture(client, "/encode?format=png", JPEG), 406)
-    assert (await post_picture(client, "/encode?format=json", JPEG, Accept="image/png")).status_code == 200
+    check_problem(await post_image(client, "/encode", JPEG, Accept="image/png"), 406)
+    check_problem(await post_image(client, "/encode?format=png", JPEG), 406)
+    assert (await post_image(client, "/encode?format=json", JPEG, Accept="image/png")).status_code == 200
 
 
 # decode
@@ -126,20 +126,20 @@ async def test_what_encode_answers_is_a_body_for_decode_and_equals_reconstruct(
     decoded = await client.post("/decode", json=encoded.json())
     rebuilt = await client.post("/reconstruct", files=form(JPEG))
     assert decoded.status_code == rebuilt.status_code == 200
-    assert np.array_equal(pixels_of(decoded.content), pixels_of(rebuilt.content))
+    assert np.array_equal(array_of(decoded.content), array_of(rebuilt.content))
 
 
-async def test_decode_one_gives_the_picture(client: httpx.AsyncClient) -> None:
+async def test_one_latent_gives_its_image(client: httpx.AsyncClient) -> None:
     answer = await client.post("/decode", json={"latents": LATENTS[:1], "model": "tiny-vae/1"})
     assert answer.headers["content-type"] == "image/png"
     assert answer.headers["x-model"] == "tiny-vae/1"
     assert "Accept" in answer.headers["vary"]
     expected = await state_behind(client).vae.decode(floats(LATENTS[:1]))
-    assert np.array_equal(pixels_of(answer.content), expected[0])
+    assert np.array_equal(array_of(answer.content), expected[0])
 
 
-async def test_decode_several_gives_a_grid(client: httpx.AsyncClient) -> None:
-    sheet = pixels_of((await client.post("/decode", json={"latents": LATENTS})).content)
+async def test_several_latents_give_a_grid(client: httpx.AsyncClient) -> None:
+    sheet = array_of((await client.post("/decode", json={"latents": LATENTS})).content)
     assert sheet.shape == (2 * HEIGHT, 2 * WIDTH, 3)
     urls = (await client.post("/decode?format=json", json={"latents": LATENTS})).json()["images"]
     first, second, third = map(from_data_url, urls)
@@ -149,7 +149,9 @@ async def test_decode_several_gives_a_grid(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("png", "PNG"), ("jpeg", "JPEG"), ("webp", "WEBP")])
-async def test_formats(client: httpx.AsyncClient, name: str, kind: str) -> None:
+async def test_an_image_is_answered_in_the_format_that_is_asked_for(
+    client: httpx.AsyncClient, name: str, kind: str
+) -> None:
     body = {"latents": LATENTS[:1]}
     asked = await client.post(f"/decode?format={name}&size=384", json=body, headers={"Accept": "text/html"})
     accepted = await client.post("/decode?size=384", json=body, headers={"Accept": f"image/{name}"})
@@ -157,21 +159,23 @@ async def test_formats(client: httpx.AsyncClient, name: str, kind: str) -> None:
     assert asked.headers["content-type"] == f"image/{name}"
     picture = opened(asked.content)
     assert picture.format == kind
-    exact = pixels_of((await client.post("/decode?size=384", json=body)).content)
-    assert np.abs(pixels_of(asked.content).astype(int) - exact).mean() < 12
+    exact = array_of((await client.post("/decode?size=384", json=body)).content)
+    assert np.abs(array_of(asked.content).astype(int) - exact).mean() < 12
 
 
 @pytest.mark.parametrize(
     ("size", "shape"), [(16, (11, 16)), (24, (16, 24)), (48, (32, 48)), (2048, (1365, 2048))]
 )
-async def test_size(client: httpx.AsyncClient, size: int, shape: tuple[int, int]) -> None:
+async def test_size_sets_the_longer_edge(
+    client: httpx.AsyncClient, size: int, shape: tuple[int, int]
+) -> None:
     answer = await client.post(f"/decode?size={size}", json={"latents": LATENTS[:1]})
-    assert pixels_of(answer.content).shape[:2] == shape
+    assert array_of(answer.content).shape[:2] == shape
 
 
-async def test_size_holds_for_each_picture(client: httpx.AsyncClient) -> None:
+async def test_size_holds_for_each_image_of_a_grid(client: httpx.AsyncClient) -> None:
     body = {"latents": LATENTS[:2]}
-    assert pixels_of((await client.post("/decode?size=48", json=body)).content).shape[:2] == (32, 96)
+    assert array_of((await client.post("/decode?size=48", json=body)).content).shape[:2] == (32, 96)
     urls = (await client.post("/decode?size=48&format=json", json=body)).json()["images"]
     assert [from_data_url(url).shape[:2] for url in urls] == [(32, 48)] * 2
 
@@ -206,14 +210,14 @@ async def test_decode_names_the_place(client: httpx.AsyncClient, body: Any, plac
 
 
 @pytest.mark.parametrize("path", ["/decode", "/interpolate"])
-async def test_json_that_is_none(client: httpx.AsyncClient, path: str) -> None:
+async def test_malformed_json_is_refused(client: httpx.AsyncClient, path: str) -> None:
     for body in (b"", b"{", b'{"latents": [[NaN]]}', b"[" * 5000):
         answer = await client.post(path, content=body, headers={"Content-Type": "application/json"})
         assert "line 1" in check_problem(answer, 400)["detail"]
 
 
 @pytest.mark.parametrize("path", ["/decode", "/interpolate"])
-async def test_latents_of_another_model(client: httpx.AsyncClient, path: str) -> None:
+async def test_latents_of_another_model_are_refused(client: httpx.AsyncClient, path: str) -> None:
     answer = await client.post(path, json={"latents": LATENTS, "model": "tiny-vae/2"})
     assert "tiny-vae/1" in check_problem(answer, 409)["detail"]
 
@@ -226,7 +230,7 @@ async def test_extreme_latents_are_decoded(client: httpx.AsyncClient) -> None:
 # reconstruct
 
 
-async def test_reconstruct_as_json(client: httpx.AsyncClient) -> None:
+async def test_reconstruct_measures_what_it_shows(client: httpx.AsyncClient) -> None:
     answer = await client.post("/reconstruct", files=form(JPEG, PNG), headers=AS_JSON)
     content = answer.json()
     assert set(content) == {"model", "images", "latents", "std", "psnr", "ssim"}
@@ -241,22 +245,22 @@ async def test_reconstruct_as_json(client: httpx.AsyncClient) -> None:
     assert content["std"] == encoded["std"]
 
 
-async def test_reconstruct_as_a_grid(client: httpx.AsyncClient) -> None:
+async def test_reconstruct_lays_several_images_out_in_a_grid(client: httpx.AsyncClient) -> None:
     answer = await client.post("/reconstruct", files=form(JPEG, PNG))
     assert answer.headers["x-model"] == "tiny-vae/1"
-    assert pixels_of(answer.content).shape == (HEIGHT, 2 * WIDTH, 3)
+    assert array_of(answer.content).shape == (HEIGHT, 2 * WIDTH, 3)
 
 
 # sample
 
 
-async def test_sample_by_default(client: httpx.AsyncClient) -> None:
+async def test_sample_gives_one_new_image_by_default(client: httpx.AsyncClient) -> None:
     answer = await client.post("/sample")
     assert answer.status_code == 200
     assert answer.headers["x-model"] == "tiny-vae/1"
     again = await client.post("/sample", json={"seed": int(answer.headers["x-seed"])})
     assert again.content == answer.content
-    assert pixels_of(answer.content).shape == (HEIGHT, WIDTH, 3)
+    assert array_of(answer.content).shape == (HEIGHT, WIDTH, 3)
 
 
 async def test_sample_as_json_repeats_and_decodes(client: httpx.AsyncClient) -> None:
@@ -280,7 +284,7 @@ async def test_sample_by_address_equals_by_body(client: httpx.AsyncClient) -> No
     assert by_address.content == by_body.content
 
 
-async def test_priors(client: httpx.AsyncClient) -> None:
+async def test_each_prior_gives_its_own_draws(client: httpx.AsyncClient) -> None:
     async def latents(**body: Any) -> NDArray[np.float32]:
         answer = await client.post("/sample", json={"count": 4, "seed": 1} | body, headers=AS_JSON)
         return floats(answer.json()["latents"])
@@ -292,7 +296,7 @@ async def test_priors(client: httpx.AsyncClient) -> None:
     assert (await latents(prior="standard", temperature=0) == 0).all()
 
 
-async def test_caching_of_samples(client: httpx.AsyncClient, serve: Serve) -> None:
+async def test_only_a_seeded_sample_by_address_may_be_kept(client: httpx.AsyncClient, serve: Serve) -> None:
     assert (await client.get("/sample?seed=3")).headers["cache-control"] == "public, max-age=3600"
     assert (await client.get("/sample")).headers["cache-control"] == "no-store"
     assert "cache-control" not in (await client.post("/sample", json={"seed": 3})).headers
@@ -301,7 +305,7 @@ async def test_caching_of_samples(client: httpx.AsyncClient, serve: Serve) -> No
         assert answer.headers["cache-control"] == "private, max-age=3600"
 
 
-async def test_head_of_sample(client: httpx.AsyncClient) -> None:
+async def test_head_answers_as_get_without_the_body(client: httpx.AsyncClient) -> None:
     answer = await client.head("/sample?seed=3")
     assert answer.status_code == 200
     assert answer.headers["x-seed"] == "3"
@@ -357,10 +361,10 @@ async def test_eight_frames_in_one_row_by_default(client: httpx.AsyncClient) -> 
     answer = await client.post("/interpolate", json={"latents": LATENTS[:2]})
     assert answer.headers["content-type"] == "image/png"
     assert answer.headers["x-model"] == "tiny-vae/1"
-    assert pixels_of(answer.content).shape == (HEIGHT, 8 * WIDTH, 3)
+    assert array_of(answer.content).shape == (HEIGHT, 8 * WIDTH, 3)
 
 
-async def test_linear_path_by_lambdas(client: httpx.AsyncClient) -> None:
+async def test_lambdas_are_places_on_a_straight_line(client: httpx.AsyncClient) -> None:
     body = {"latents": LATENTS[:2], "lambdas": [1, 0, 0.25]}
     path = (await client.post("/interpolate", json=body, headers=AS_JSON)).json()
     begin, end = floats(LATENTS[:2])
@@ -368,7 +372,7 @@ async def test_linear_path_by_lambdas(client: httpx.AsyncClient) -> None:
     assert path["lambdas"] == [1, 0, 0.25]
 
 
-async def test_path_between_pictures(client: httpx.AsyncClient) -> None:
+async def test_a_path_between_images_goes_along_their_means(client: httpx.AsyncClient) -> None:
     encoded = (await client.post("/encode", files=form(JPEG, PNG))).json()
     by_latents = await client.post("/interpolate", json=encoded | {"steps": 5, "method": "spherical"})
     by_pictures = await client.post(
@@ -379,14 +383,16 @@ async def test_path_between_pictures(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("lambdas", ["0,0.5,1", ["0", "0.5", "1"], "0, 0.5 ,1"])
-async def test_lambdas_in_a_form(client: httpx.AsyncClient, lambdas: Any) -> None:
+async def test_lambdas_in_a_form_are_repeated_or_comma_separated(
+    client: httpx.AsyncClient, lambdas: Any
+) -> None:
     answer = await client.post(
         "/interpolate", files=form(JPEG, PNG), data={"lambdas": lambdas}, headers=AS_JSON
     )
     assert answer.json()["lambdas"] == [0, 0.5, 1]
 
 
-async def test_animation(client: httpx.AsyncClient) -> None:
+async def test_an_animation_has_every_frame_of_the_path(client: httpx.AsyncClient) -> None:
     answer = await client.post("/interpolate?format=gif&size=48", json={"latents": LATENTS, "steps": 9})
     assert answer.headers["content-type"] == "image/gif"
     with Image.open(io.BytesIO(answer.content)) as animation:
@@ -433,15 +439,15 @@ async def test_path_form_names_the_place(client: httpx.AsyncClient, fields: Any,
     assert check_problem(answer, 422)["errors"][0]["place"] == place
 
 
-async def test_one_raw_picture_is_no_path(client: httpx.AsyncClient) -> None:
-    check_problem(await post_picture(client, "/interpolate", JPEG), 422)
+async def test_one_raw_image_is_no_path(client: httpx.AsyncClient) -> None:
+    check_problem(await post_image(client, "/interpolate", JPEG), 422)
 
 
 # pictures that cannot be used
 
 
 @pytest.mark.parametrize("path", ["/encode", "/reconstruct", "/interpolate"])
-async def test_the_failing_picture_is_named(client: httpx.AsyncClient, path: str) -> None:
+async def test_the_image_that_fails_is_named(client: httpx.AsyncClient, path: str) -> None:
     noise = np.random.RandomState(0).randint(0, 256, (60, 90, 3), dtype=np.uint8)
     truncated = file_of(Image.fromarray(noise), "JPEG")[:2000]
     problem = check_problem(await client.post(path, files=form(JPEG, JPEG, truncated)), 400)
@@ -453,28 +459,28 @@ async def test_the_failing_picture_is_named(client: httpx.AsyncClient, path: str
     assert problem["detail"].startswith("image 2 of 3: ")
 
 
-async def test_bomb_is_refused_by_its_header(client: httpx.AsyncClient) -> None:
-    answer = await post_picture(client, "/encode", announced_png(50_000, 50_000))
+async def test_an_image_of_too_many_pixels_is_refused_by_its_header(client: httpx.AsyncClient) -> None:
+    answer = await post_image(client, "/encode", announced_png(50_000, 50_000))
     assert "50000 x 50000" in check_problem(answer, 413)["detail"]
 
 
 @pytest.mark.parametrize("path", ["/encode", "/reconstruct"])
-async def test_too_many_pictures(serve: Serve, path: str) -> None:
+async def test_more_images_than_allowed_are_refused(serve: Serve, path: str) -> None:
     async with serve(max_items=2) as client:
         assert (await client.post(path, files=form(JPEG, JPEG))).status_code == 200
         check_problem(await client.post(path, files=form(JPEG, JPEG, JPEG)), 413)
 
 
-async def test_too_many_latents(serve: Serve) -> None:
+async def test_more_latents_than_allowed_are_refused(serve: Serve) -> None:
     async with serve(max_items=2) as client:
         assert (await client.post("/decode", json={"latents": LATENTS[:2]})).status_code == 200
         check_problem(await client.post("/decode", json={"latents": LATENTS}), 413)
         check_problem(await client.get("/sample?count=3"), 413)
 
 
-async def test_body_limit(serve: Serve) -> None:
+async def test_a_body_beyond_the_limit_is_refused(serve: Serve) -> None:
     async with serve(max_body_bytes=2000) as client:
-        check_problem(await post_picture(client, "/encode", bytes(2001)), 413)
+        check_problem(await post_image(client, "/encode", bytes(2001)), 413)
 
         async def chunks() -> Any:
             for _ in range(3):
@@ -485,7 +491,7 @@ async def test_body_limit(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("path", ["/encode", "/reconstruct"])
-async def test_bodies_that_hold_no_picture(client: httpx.AsyncClient, path: str) -> None:
+async def test_a_body_without_an_image_is_refused(client: httpx.AsyncClient, path: str) -> None:
     check_problem(await client.post(path, json={"latents": LATENTS}), 415)
     check_problem(await client.post(path, content=b"x"), 415)
     check_problem(await client.post(path, data={"image": "x"}), 415)
@@ -500,8 +506,8 @@ async def test_bodies_that_hold_no_picture(client: httpx.AsyncClient, path: str)
     assert problem["errors"] == [{"place": "picture", "message": "unknown field"}]
 
 
-async def test_decode_reads_no_pictures(client: httpx.AsyncClient) -> None:
-    check_problem(await post_picture(client, "/decode", JPEG), 415)
+async def test_decode_refuses_images(client: httpx.AsyncClient) -> None:
+    check_problem(await post_image(client, "/decode", JPEG), 415)
 
 
 # paths, methods, keys
@@ -510,7 +516,7 @@ async def test_decode_reads_no_pictures(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize(
     "path", ["/nothing", "/encode/", "/Encode", "/static/../settings.py", "/static/none.js"]
 )
-async def test_unknown_paths(client: httpx.AsyncClient, path: str) -> None:
+async def test_an_unknown_path_is_not_found(client: httpx.AsyncClient, path: str) -> None:
     check_problem(await client.get(path), 404)
 
 
@@ -523,7 +529,9 @@ async def test_unknown_paths(client: httpx.AsyncClient, path: str) -> None:
         ("POST", "/model", {"GET", "HEAD"}),
     ],
 )
-async def test_wrong_methods(client: httpx.AsyncClient, method: str, path: str, allowed: set[str]) -> None:
+async def test_a_wrong_method_is_told_the_right_ones(
+    client: httpx.AsyncClient, method: str, path: str, allowed: set[str]
+) -> None:
     answer = await client.request(method, path)
     check_problem(answer, 405)
     assert set(answer.headers["allow"].replace(" ", "").split(",")) == allowed
@@ -540,7 +548,7 @@ async def test_keys_guard_inference_only(serve: Serve) -> None:
         assert answer.status_code == 200
 
 
-async def test_pages_of_other_origins(serve: Serve) -> None:
+async def test_pages_of_allowed_origins_only_may_read_answers(serve: Serve) -> None:
     preflight = {
         "Origin": "https://example.org",
         "Access-Control-Request-Method": "POST",
@@ -564,8 +572,8 @@ async def test_pages_of_other_origins(serve: Serve) -> None:
         assert (await client.options("/encode", headers=preflight)).status_code == 405
 
 
-async def test_request_id_and_timing(client: httpx.AsyncClient) -> None:
-    answer = await post_picture(client, "/reconstruct", JPEG, **{"X-Request-ID": "my-id"})
+async def test_every_answer_has_an_id_and_its_timing(client: httpx.AsyncClient) -> None:
+    answer = await post_image(client, "/reconstruct", JPEG, **{"X-Request-ID": "my-id"})
     assert answer.headers["x-request-id"] == "my-id"
     timing = answer.headers["server-timing"]
     names = [part.split(";")[0].strip() for part in timing.split(",")]
@@ -613,7 +621,7 @@ class Gate:
         self.service.vae = self.real
 
 
-async def test_full_queue(client: httpx.AsyncClient) -> None:
+async def test_a_full_queue_refuses_at_the_door(client: httpx.AsyncClient) -> None:
     gate = Gate(client, queue_rows=2)
     body = {"latents": LATENTS[:1]}
     running = asyncio.ensure_future(client.post("/decode", json=body))
@@ -629,7 +637,7 @@ async def test_full_queue(client: httpx.AsyncClient) -> None:
     await gate.end()
 
 
-async def test_waiting_too_long(client: httpx.AsyncClient) -> None:
+async def test_a_request_that_waits_too_long_is_told_so(client: httpx.AsyncClient) -> None:
     gate = Gate(client, queue_timeout=0.02)
     body = {"latents": LATENTS[:1]}
     running = asyncio.ensure_future(client.post("/decode", json=body))
@@ -640,7 +648,7 @@ async def test_waiting_too_long(client: httpx.AsyncClient) -> None:
     await gate.end()
 
 
-async def test_failed_batch(client: httpx.AsyncClient) -> None:
+async def test_a_failed_batch_answers_only_its_own_requests(client: httpx.AsyncClient) -> None:
     gate = Gate(client)
     gate.failing = True
     gate.release.set()
@@ -652,7 +660,7 @@ async def test_failed_batch(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["/encode", "/decode", "/reconstruct", "/sample", "/interpolate"])
-async def test_draining(client: httpx.AsyncClient, path: str) -> None:
+async def test_a_draining_service_takes_no_new_work(client: httpx.AsyncClient, path: str) -> None:
     state_behind(client).draining = True
     answer = await client.post(path, files=form(JPEG))
     check_problem(answer, 503)
@@ -697,7 +705,7 @@ async def lost_request(client: httpx.AsyncClient, sent: list[Any]) -> None:
     await transport.app(scope, receive, send)
 
 
-async def test_pictures_waiting_for_threads_are_bounded(
+async def test_images_that_wait_for_threads_are_bounded(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, release = threading.Event(), threading.Event()

@@ -13,11 +13,11 @@ from app.main import create_app
 from app.model.manifest import Int8Files, Int8Loss, describe_file, read_manifest, write_manifest
 from app.settings import Settings
 from tests.app.api.test_endpoints import Gate, check_problem
-from tests.app.conftest import Serve, client_of, service_behind
+from tests.app.conftest import Serve, client_of, state_behind
 from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH, write_tiny_model
 
 
-async def test_model(serve: Serve) -> None:
+async def test_the_model_is_described_as_its_manifest_has_it(serve: Serve) -> None:
     async with serve(max_items=7) as client:
         answer = await client.get("/model")
     content = answer.json()
@@ -25,7 +25,7 @@ async def test_model(serve: Serve) -> None:
     assert parameters > 1000
     directions = content.pop("directions")
     assert len(directions) == 8
-    for direction, known in zip(directions, service_behind(client).vae.directions, strict=True):
+    for direction, known in zip(directions, state_behind(client).vae.directions, strict=True):
         assert direction == {"vector": pytest.approx(known.vector.tolist()), "std": known.std}
         assert len(direction["vector"]) == LATENT_DIM
     assert content == {
@@ -74,7 +74,7 @@ async def test_model_answer_has_the_described_fields(client: httpx.AsyncClient) 
     assert set((await client.get("/model")).json()) == set(ModelAnswer.model_fields)
 
 
-async def test_alive_and_ready(client: httpx.AsyncClient) -> None:
+async def test_a_served_model_is_alive_and_ready(client: httpx.AsyncClient) -> None:
     for path in ("/health/live", "/health/ready"):
         answer = await client.get(path)
         assert answer.status_code == 200
@@ -92,7 +92,7 @@ async def test_not_ready_before_the_start(settings: Settings) -> None:
 
 
 async def test_not_ready_while_draining(client: httpx.AsyncClient) -> None:
-    service_behind(client).draining = True
+    state_behind(client).draining = True
     assert (await client.get("/health/live")).status_code == 200
     answer = await client.get("/health/ready")
     assert "shutting down" in check_problem(answer, 503)["detail"]
@@ -117,11 +117,11 @@ async def test_failed_model_is_probed_until_it_answers(client: httpx.AsyncClient
 
 
 async def test_not_ready_when_the_worker_has_gone(client: httpx.AsyncClient) -> None:
-    await service_behind(client).vae.drain()
+    await state_behind(client).vae.drain()
     check_problem(await client.get("/health/ready"), 503)
 
 
-async def test_metrics(client: httpx.AsyncClient) -> None:
+async def test_metrics_tell_of_requests_and_runs(client: httpx.AsyncClient) -> None:
     await client.get("/sample?count=3")
     await client.get("/no/such/path")
     answer = await client.get("/metrics")
@@ -130,7 +130,7 @@ async def test_metrics(client: httpx.AsyncClient) -> None:
     for line in (
         'car_vae_requests_total{endpoint="/sample",status="200"} 1.0',
         'car_vae_requests_total{endpoint="other",status="404"} 1.0',
-        'car_vae_batch_rows_sum{half="decoder"} 3.0',
+        'car_vae_batch_rows_sum{graph="decoder"} 3.0',
         'car_vae_stage_seconds_count{stage="inference"} 1.0',
         'car_vae_info{model="tiny-vae/1",provider="CPUExecutionProvider"} 1.0',
     ):
@@ -145,8 +145,8 @@ async def test_rows_that_wait_are_told_at_the_time_of_asking(client: httpx.Async
     waiting = asyncio.ensure_future(client.post("/decode", json=body))
     while gate.decoder.queued_rows < 1:
         await asyncio.sleep(0)
-    assert 'car_vae_queue_rows{half="decoder"} 1.0' in (await client.get("/metrics")).text
+    assert 'car_vae_queue_rows{graph="decoder"} 1.0' in (await client.get("/metrics")).text
     gate.release.set()
     await asyncio.gather(running, waiting)
-    assert 'car_vae_queue_rows{half="decoder"} 0.0' in (await client.get("/metrics")).text
+    assert 'car_vae_queue_rows{graph="decoder"} 0.0' in (await client.get("/metrics")).text
     await gate.end()

@@ -7,12 +7,12 @@ import orjson
 import pytest
 
 from app.api.schemas import (
-    EncodeOptions,
+    EncodeQuery,
+    ImageQuery,
     LatentsBody,
     Options,
     PathBody,
     PathOptions,
-    PictureOptions,
     SampleOptions,
 )
 from app.api.validation import check_path, from_json, from_query, from_strings, read_latents, refuse_unknown
@@ -40,11 +40,11 @@ def test_answered_latents_come_back_bit_by_bit() -> None:
 
 
 @pytest.mark.parametrize("model", [None, "car-vae/1"])
-def test_served_model_is_accepted(model: str | None) -> None:
+def test_latents_of_the_served_model_or_of_none_are_accepted(model: str | None) -> None:
     assert read([[0, 0, 0]], model=model).shape == (1, 3)
 
 
-def test_other_model() -> None:
+def test_latents_of_another_model_are_refused() -> None:
     with pytest.raises(WrongModel, match="car-vae/1"):
         read([[0, 0, 0]], model="car-vae/2")
     with pytest.raises(InvalidField, match="model"):
@@ -71,19 +71,19 @@ def test_other_model() -> None:
         ([[float("nan"), 2, 3]], "latents[0][0]"),
     ],
 )
-def test_place_of_bad_latents(latents: Any, place: str) -> None:
+def test_the_first_bad_place_of_latents_is_named(latents: Any, place: str) -> None:
     with pytest.raises(InvalidField) as caught:
         read(latents)
     assert places(caught.value) == [place]
 
 
-def test_too_many_latents() -> None:
+def test_more_latents_than_allowed_are_refused() -> None:
     assert read([[0, 0, 0]] * 4).shape == (4, 3)
     with pytest.raises(TooManyItems, match="at most 4"):
         read([[0, 0, 0]] * 5)
 
 
-def test_defaults() -> None:
+def test_what_is_not_given_has_its_default() -> None:
     assert from_json(SampleOptions, {}) == SampleOptions(count=1, seed=None, temperature=1.0, prior=None)
     assert PathOptions() == PathOptions(steps=None, lambdas=None, method="linear")
 
@@ -96,7 +96,7 @@ def test_defaults() -> None:
         {"count": 1, "seed": 0, "temperature": 0.5},
     ],
 )
-def test_sample_options_within_bounds(values: dict[str, Any]) -> None:
+def test_sample_options_within_their_bounds_are_accepted(values: dict[str, Any]) -> None:
     assert from_json(SampleOptions, values).model_dump(include=set(values)) == values
 
 
@@ -123,7 +123,9 @@ def test_sample_options_within_bounds(values: dict[str, Any]) -> None:
         (PathOptions, {"method": "cubic"}, "method", 'must be "linear" or "spherical"'),
     ],
 )
-def test_refused_json(model: type[Options], values: dict[str, Any], place: str, message: str) -> None:
+def test_a_bad_value_in_json_is_named_with_what_would_be_right(
+    model: type[Options], values: dict[str, Any], place: str, message: str
+) -> None:
     with pytest.raises(InvalidField) as caught:
         from_json(model, values)
     assert places(caught.value) == [place]
@@ -145,33 +147,33 @@ def test_listed_problems_are_bounded() -> None:
 def test_text_is_read_as_numbers() -> None:
     assert from_strings(PathOptions, {"steps": "5", "method": "spherical"}).steps == 5
     assert from_strings(PathOptions, {"lambdas": ["0", "0.25", "1"]}).lambdas == [0, 0.25, 1]
-    assert from_query(EncodeOptions, {"sample": "true", "seed": "7"}) == EncodeOptions(sample=True, seed=7)
+    assert from_query(EncodeQuery, {"sample": "true", "seed": "7"}) == EncodeQuery(sample=True, seed=7)
 
 
 @pytest.mark.parametrize(
     ("model", "query", "place"),
     [
-        (PictureOptions, {"size": "15"}, "query.size"),
-        (PictureOptions, {"size": "2049"}, "query.size"),
-        (PictureOptions, {"size": "abc"}, "query.size"),
-        (PictureOptions, {"size": ""}, "query.size"),
+        (ImageQuery, {"size": "15"}, "query.size"),
+        (ImageQuery, {"size": "2049"}, "query.size"),
+        (ImageQuery, {"size": "abc"}, "query.size"),
+        (ImageQuery, {"size": ""}, "query.size"),
         (SampleOptions, {"temperature": "nan"}, "query.temperature"),
         (SampleOptions, {"temperature": "inf"}, "query.temperature"),
-        (EncodeOptions, {"sample": "perhaps"}, "query.sample"),
+        (EncodeQuery, {"sample": "perhaps"}, "query.sample"),
     ],
 )
-def test_refused_query(model: type[Options], query: dict[str, str], place: str) -> None:
+def test_a_bad_value_in_a_query_is_named(model: type[Options], query: dict[str, str], place: str) -> None:
     with pytest.raises(InvalidField) as caught:
         from_query(model, query)
     assert places(caught.value) == [place]
 
 
 def test_unknown_query_parameters_are_ignored() -> None:
-    assert from_query(PictureOptions, {"utm_source": "x", "size": "16"}).size == 16
+    assert from_query(ImageQuery, {"utm_source": "x", "size": "16"}).size == 16
 
 
 @pytest.mark.parametrize("waypoints", [1, 17])
-def test_number_of_waypoints(waypoints: int) -> None:
+def test_a_path_has_two_to_sixteen_waypoints(waypoints: int) -> None:
     with pytest.raises(InvalidField, match="must be 2 to 16"):
         check_path(PathOptions(), waypoints)
 
@@ -185,7 +187,7 @@ def test_lambdas_go_with_two_waypoints_and_without_steps() -> None:
         check_path(PathOptions(lambdas=[0.5], steps=4), 2)
 
 
-def test_unknown_fields_of_a_body() -> None:
+def test_fields_that_a_body_does_not_have_are_refused() -> None:
     refuse_unknown(LatentsBody, dict.fromkeys(("latents", "model", "std", "seed", "images")))
     refuse_unknown(PathBody, dict.fromkeys(("latents", "steps", "lambdas", "method", "std")))
     with pytest.raises(InvalidField) as caught:

@@ -44,7 +44,7 @@ async def test_every_module_is_loaded_ahead(client: httpx.AsyncClient) -> None:
     assert named == there - {"index.html"}
 
 
-async def test_strict_policy(client: httpx.AsyncClient) -> None:
+async def test_the_page_runs_its_own_scripts_only(client: httpx.AsyncClient) -> None:
     page = await client.get("/")
     for answer in (page, await client.get(f"/{names_in(page.text)[0]}")):
         policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
@@ -89,7 +89,7 @@ async def test_nothing_else_is_there(client: httpx.AsyncClient, name: str) -> No
     check_problem(await client.get(f"/static/{digest}/{name}"), 404)
 
 
-async def test_no_key_is_needed(serve: Serve) -> None:
+async def test_the_page_needs_no_key(serve: Serve) -> None:
     async with serve(api_keys="key") as client:
         page = await client.get("/")
         assert page.status_code == 200

@@ -1,0 +1,51 @@
+"""Routes of the API: FastAPI matches and describes them, and their handlers get an InferenceRequest."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, get_type_hints
+
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.content_negotiation import offered_formats
+from app.api.inference_request import InferenceRequest
+from app.api.validation import from_query
+
+
+class Router(APIRouter):
+    """FastAPI's router, where HEAD is answered wherever GET is (RFC 9110, 9.3.2)."""
+
+    def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        """Add a route; called by FastAPI's decorators."""
+        super().add_api_route(path, endpoint, **options)
+        if "GET" in (options.get("methods") or ()):
+            options |= {"methods": ["HEAD"], "include_in_schema": False}
+            super().add_api_route(path, endpoint, **options)
+
+
+class InferenceRoute(APIRoute):
+    """A route whose handler takes (request: InferenceRequest, query: a model of its parameters).
+
+    FastAPI's own handler would parse bodies, which here come in several types and as large arrays, and would
+    resolve dependencies that there are none of; the query alone is checked before the handler is called.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The coroutine function that answers a request."""
+        handler = self.endpoint
+        model = get_type_hints(handler)["query"]
+        offered = offered_formats(model)
+
+        async def handle(request: Request) -> Response:
+            inference = InferenceRequest(request, offered)
+            query = from_query(model, request.query_params) if request.scope["query_string"] else model()
+            response: Response = await handler(inference, query)
+            return response
+
+        return handle
+
+
+def paths(router: APIRouter) -> tuple[str, ...]:
+    """The path of each route of a router."""
+    return tuple(route.path for route in router.routes if isinstance(route, APIRoute))
