@@ -1,3 +1,5 @@
+"""Contrastive training of the feature network: its loss, its views, what it learns, its recipe."""
+
 import dataclasses
 import math
 from pathlib import Path
@@ -8,6 +10,7 @@ import torch
 
 from app.images.arrays import ImageArray
 from model_training.data.synthetic import draw_cars
+from model_training.evaluation import simclr
 from model_training.evaluation.feature_network import FeatureNetwork
 from model_training.evaluation.simclr import (
     DEFAULT_RECIPE,
@@ -47,7 +50,7 @@ def network(cars: ImageArray) -> FeatureExtractor:
     return fit(RECIPE, cars)
 
 
-def test_the_loss_by_hand() -> None:
+def test_the_loss_is_the_cross_entropy_of_finding_the_other_view() -> None:
     views = torch.tensor([[1.0, 0], [0, 1], [0.6, 0.8], [0, 1]])
     cosines = (views @ views.T).tolist()
     expected = 0.0
@@ -57,7 +60,7 @@ def test_the_loss_by_hand() -> None:
     assert float(nt_xent_loss(views, 0.5)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_correlation_by_hand() -> None:
+def test_decorrelation_loss_counts_features_that_say_the_same() -> None:
     signs = torch.tensor([[1.0, 1, 1], [1, 1, -1], [-1, -1, 1], [-1, -1, -1]])
     assert float(decorrelation_loss(signs)) == pytest.approx(2 / 3)  # of three features two are the same
     assert float(decorrelation_loss(signs[:, 1:])) == 0
@@ -65,8 +68,8 @@ def test_the_correlation_by_hand() -> None:
 
 def test_a_view_is_a_window_in_its_place_that_may_be_mirrored() -> None:
     ramp = np.linspace(100, 147, 24).astype(np.uint8)
-    pictures = torch.from_numpy(np.broadcast_to(ramp[:, None], (64, 16, 24, 3)).copy())
-    views = random_view(pictures, torch.Generator().manual_seed(0))
+    images = torch.from_numpy(np.broadcast_to(ramp[:, None], (64, 16, 24, 3)).copy())
+    views = random_view(images, torch.Generator().manual_seed(0))
     assert views.shape == (64, 3, 12, 18)
     assert views.min() >= 0
     assert views.max() <= 1
@@ -76,15 +79,13 @@ def test_a_view_is_a_window_in_its_place_that_may_be_mirrored() -> None:
     assert len(set(views[:, 0, 0, 0].tolist())) > 32, "always the same window and light"
 
 
-def test_pictures_are_found_again_by_their_features(
-    network: FeatureExtractor, other_cars: ImageArray
-) -> None:
+def test_images_are_found_again_by_their_features(network: FeatureExtractor, other_cars: ImageArray) -> None:
     untrained = FeatureExtractor(RECIPE).eval()
     assert retrieval_accuracy(network, other_cars) > 2 * retrieval_accuracy(untrained, other_cars)
     assert not network.training
 
 
-def test_features_have_mean_0_and_variance_1_over_the_training_pictures(
+def test_features_have_mean_0_and_variance_1_over_the_training_images(
     network: FeatureExtractor, cars: ImageArray, tmp_path: Path
 ) -> None:
     export_network(network, RECIPE, tmp_path / "features.onnx")
@@ -117,21 +118,19 @@ def test_the_seed_decides_the_weights(cars: ImageArray) -> None:
     assert not torch.equal(first["head.weight"], other["head.weight"])
 
 
-def test_too_few_pictures(cars: ImageArray) -> None:
+def test_fewer_images_than_a_batch_are_refused(cars: ImageArray) -> None:
     with pytest.raises(ValueError, match="31 pictures are fewer than the 32 of a batch"):
         fit(RECIPE, cars[:31])
 
 
 @pytest.mark.parametrize("text", ["seed = 0", "seed = ", "depth = 3\nchannels = [1]"])
-def test_recipes_that_cannot_be_used(tmp_path: Path, text: str) -> None:
+def test_recipes_that_cannot_be_used_are_refused_by_name(tmp_path: Path, text: str) -> None:
     (tmp_path / "bad.toml").write_text(text)
     with pytest.raises(ValueError, match=r"bad\.toml"):
         FeatureRecipe.load(tmp_path / "bad.toml")
 
 
-@pytest.mark.parametrize("content", [None, b"no graph"])
-def test_files_that_are_no_feature_network(tmp_path: Path, content: bytes | None) -> None:
-    if content is not None:
-        (tmp_path / "features.onnx").write_bytes(content)
-    with pytest.raises(ValueError, match=r"features\.onnx is not a feature network"):
-        FeatureNetwork(tmp_path / "features.onnx")
+def test_the_default_recipe_lies_beside_the_module() -> None:
+    recipe = FeatureRecipe.load(DEFAULT_RECIPE)
+    assert DEFAULT_RECIPE.parent == Path(simclr.__file__).parent
+    assert (recipe.width, recipe.height) == (96, 64)
