@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 DATA ?= synthetic
+VAL ?=
 RECIPE ?= best
 RUN ?= runs/$(RECIPE)
 
@@ -9,7 +10,7 @@ BIN := .venv/bin
 RUNTIME := $(shell nvidia-smi --list-gpus >/dev/null 2>&1 && echo gpu || echo cpu)
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: help serve test check format train bench bench-gpu bench-training cost clean
+.PHONY: help serve test check format train docs lock bench bench-gpu bench-training cost clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -18,7 +19,7 @@ serve: .venv/serve  ## serve the shipped model on http://127.0.0.1:8000
 	$(BIN)/python -m app
 
 test: check  ## lint, types and all tests
-	$(BIN)/python -m pytest --quiet
+	$(BIN)/python -m pytest --quiet --cov --cov-report=term:skip-covered
 
 check: .venv/dev
 	$(BIN)/ruff check
@@ -33,6 +34,13 @@ format: .venv/dev  ## bring the code into its format
 train: .venv/dev  ## train the best recipe: make train DATA=folder (without it: drawn cars)
 	$(BIN)/python -m model_training train --recipe $(RECIPE) --data $(DATA) --out $(RUN)
 
+docs: .venv/dev  ## remake the tables of settings; with DATA=folder VAL=folder the model's figures too
+	$(BIN)/python -m tests.deployment.settings_reference
+	$(if $(VAL),$(BIN)/python docs/figures.py --data $(DATA) --val $(VAL))
+
+lock: .venv/dev  ## pin what the images install, within constraints.txt
+	$(BIN)/python docker/lock.py
+
 bench: .venv/dev  ## this service beside other model servers, two hours (needs wrk)
 	$(BIN)/python -m tests.performance.bench
 
@@ -46,7 +54,7 @@ cost: .venv/dev  ## what each step of a request costs at best (needs wrk)
 	$(BIN)/python -m tests.performance.cost_breakdown
 
 clean:  ## remove what the targets made, but for training runs
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -1,0 +1,35 @@
+"""python docker/lock.py: pins what each image installs, with hashes, within constraints.txt."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+HEAD = """\
+# What the `{extra}` image installs: exact versions and hashes for Linux and Python 3.11. Made by `make lock`.
+"""
+OPTIONS = (
+    "--constraint=constraints.txt",
+    "--generate-hashes",
+    "--strip-extras",
+    "--no-annotate",
+    "--no-header",
+    "--no-emit-index-url",
+    "--no-emit-find-links",
+    "--no-emit-trusted-host",
+    "--no-emit-options",
+    "--quiet",
+)
+
+
+def lock(extra: str) -> None:
+    """Write docker/requirements-<extra>.txt."""
+    target = ROOT / "docker" / f"requirements-{extra}.txt"
+    command = [sys.executable, "-m", "piptools", "compile", "--extra", extra, *OPTIONS]
+    subprocess.run([*command, "--output-file", str(target), "pyproject.toml"], cwd=ROOT, check=True)
+    target.write_text(HEAD.format(extra=extra) + target.read_text())
+
+
+if __name__ == "__main__":
+    for extra in ("cpu", "gpu"):
+        lock(extra)

@@ -1,0 +1,38 @@
+"""python docs/figures.py --data TRAINING --val OTHERS: the figures of the README, of the shipped model.
+
+Originals are left out of them: the photographs that the model was made with may not be shown.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+from model_training.__main__ import main as command
+
+DOCS = Path(__file__).parent
+MODEL = DOCS.parent / "models" / "car-vae" / "2"
+PHOTOGRAPHIC = ("reconstructions", "samples-standard", "samples-fitted", "interpolations")
+"""Kept as JPEG, which for them is a quarter of PNG."""
+
+
+def remake(data: str, validation: str) -> None:
+    """Draw every figure anew and put it in the place of the old one."""
+    with tempfile.TemporaryDirectory() as scratch:
+        drawn = Path(scratch)
+        options = ["--data", validation, "--train-data", data, "--no-originals", "--out", scratch]
+        if command(["plot", str(MODEL), *options]) != 0:
+            raise SystemExit(1)
+        for name in PHOTOGRAPHIC:
+            with Image.open(drawn / f"{name}.png") as figure:
+                figure.convert("RGB").save(DOCS / f"{name}.jpg", quality=90)
+        (drawn / "rate-distortion.png").replace(DOCS / "rate-distortion.png")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True, help="folder of the images that the model was trained on")
+    parser.add_argument("--val", required=True, help="folder of others")
+    chosen = parser.parse_args()
+    remake(chosen.data, chosen.val)
