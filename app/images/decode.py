@@ -58,8 +58,8 @@ TRANSPOSITIONS = {
 def configure_pillow() -> None:
     """Set what Pillow keeps for the whole process; a program that reads images calls it once, at its start.
 
-    Without it `read_image` gives the same arrays, but refuses what Pillow by itself holds for a bomb, lets an
-    AVIF take as many threads as there are processors, and warns of metadata.
+    Without it `read_image` gives the same arrays, but refuses what Pillow holds for a bomb, whatever the limit
+    that was asked for; an AVIF takes as many threads as there are processors, and odd metadata are warned of.
     """
     Image.MAX_IMAGE_PIXELS = None  # read_image has its own limit and refuses before decoding
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the threads that decode are counted by the one who calls
@@ -90,6 +90,8 @@ def read_image(data: bytes, width: int, height: int, max_pixels: int) -> ImageAr
         raise
     except UnidentifiedImageError as error:
         raise UnsupportedImage(f"not a picture of a supported format ({', '.join(FORMATS)})") from error
+    except Image.DecompressionBombError as error:  # only where Pillow is not configured
+        raise ImageTooLarge("the picture has more pixels than Pillow allows") from error
     except Exception as error:  # Pillow's readers raise almost anything on broken input
         raise UnreadableImage("the picture's header is damaged") from error
     if max(image.size) > MAX_SIDE:

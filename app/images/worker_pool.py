@@ -1,4 +1,4 @@
-"""Worker pool: a few threads that decode and encode images beside the event loop, and bounds on what waits."""
+"""Worker pool: a few threads that decode and encode images beside the event loop, their queue bounded."""
 
 import asyncio
 import logging

@@ -9,11 +9,18 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.images.decode import configure_pillow
 from app.main import create_app
 from app.settings import Settings
 from tests.tiny_model import write_tiny_model
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pillow() -> None:
+    """As the service has it, whichever test reads images first."""
+    configure_pillow()
 
 
 @pytest.fixture(scope="session")

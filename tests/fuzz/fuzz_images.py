@@ -1,10 +1,10 @@
-"""Fuzz the reading of pictures with atheris, which is not among the test requirements:
+"""Fuzzer of the reading of images, by atheris, which is not among the test requirements:
 
     pip install atheris
     python -m tests.fuzz.fuzz_images [corpus folder] -max_total_time=1200 -timeout=10 -rss_limit_mb=2048
 
-Anything but a picture of the model's size or one of the three errors is a finding. libFuzzer writes the input
-of a finding into the working directory; it belongs into tests/app/test_hostile_pictures.py.
+Anything but an image of the model's size or one of the three errors is a finding. libFuzzer writes the input
+of a finding into the working directory; it belongs into tests/app/robustness/test_hostile_images.py.
 """
 
 import sys
@@ -19,7 +19,7 @@ with atheris.instrument_imports(include=["PIL", "app"]):
     from PIL import Image
 
     from app.errors import ImageError
-    from app.images.decode import FORMATS, read_image
+    from app.images.decode import FORMATS, configure_pillow, read_image
     from tests.images import file_of, photograph
 
 WIDTH, HEIGHT, MAX_PIXELS = 96, 64, 4_000_000
@@ -48,11 +48,11 @@ def seeds() -> Iterator[bytes]:
 def read_one(data: bytes) -> None:
     """What the fuzzer calls with each input."""
     try:
-        picture = read_image(data, WIDTH, HEIGHT, MAX_PIXELS)
+        image = read_image(data, WIDTH, HEIGHT, MAX_PIXELS)
     except ImageError:
         return
-    assert picture.shape == (HEIGHT, WIDTH, 3)
-    assert picture.dtype == np.uint8
+    assert image.shape == (HEIGHT, WIDTH, 3)
+    assert image.dtype == np.uint8
 
 
 def main() -> None:
@@ -64,6 +64,7 @@ def main() -> None:
         for number, seed in enumerate(seeds()):
             (corpus / f"seed-{number:03}").write_bytes(seed)
         arguments = sys.argv if folders else [*sys.argv, str(corpus)]
+        configure_pillow()
         atheris.Setup(arguments, read_one)
         atheris.Fuzz()
 

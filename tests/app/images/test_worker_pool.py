@@ -1,4 +1,4 @@
-"""The threads for pictures: order, bound, failures, cancellation."""
+"""The threads for images: order, bound, failures, cancellation."""
 
 import asyncio
 import threading
