@@ -1,4 +1,4 @@
-"""What requests and answers look like: the models that OpenAPI shows, and the checks of what clients send."""
+"""Schemas of queries, bodies and answers: pydantic models that clients' input is checked by and OpenAPI shows."""
 
 from typing import Annotated, Any, Literal
 
