@@ -13,7 +13,7 @@ from app.settings import Settings
 from model_training.backends.onnx_backend import OnnxBackend
 from model_training.data.synthetic import draw_cars
 from tests.e2e.conftest import ROOT, serving
-from tests.e2e.test_trained_model import picture, png
+from tests.e2e.test_trained_model import image_array, png
 
 MODELS = ROOT / "models" / "car-vae"
 TOLERANCE = 2e-3
@@ -73,4 +73,4 @@ def assert_round_trip(client: httpx.Client, file: bytes) -> None:
     encoded = client.post("/encode", content=file, headers=raw).json()
     decoded = client.post("/decode", json=encoded)
     reconstructed = client.post("/reconstruct", content=file, headers=raw)
-    np.testing.assert_array_equal(picture(decoded.content), picture(reconstructed.content))
+    np.testing.assert_array_equal(image_array(decoded.content), image_array(reconstructed.content))

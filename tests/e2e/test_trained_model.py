@@ -17,21 +17,21 @@ WIDTH, HEIGHT = 48, 32
 CARS = draw_cars(4, WIDTH, HEIGHT, seed=99)
 
 
-def png(pixels: ImageArray) -> bytes:
+def png(image: ImageArray) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
+    Image.fromarray(image).save(file, "PNG")
     return file.getvalue()
 
 
-def picture(content: bytes) -> ImageArray:
-    with Image.open(io.BytesIO(content)) as image:
-        return np.asarray(image.convert("RGB"))
+def image_array(content: bytes) -> ImageArray:
+    with Image.open(io.BytesIO(content)) as opened:
+        return np.asarray(opened.convert("RGB"))
 
 
 def from_url(url: str) -> ImageArray:
     head, _, content = url.partition(",")
     assert head == "data:image/png;base64"
-    return picture(base64.b64decode(content))
+    return image_array(base64.b64decode(content))
 
 
 def ok(response: httpx.Response) -> httpx.Response:
@@ -53,16 +53,16 @@ def test_the_model_answers_for_itself(client: httpx.Client) -> None:
     assert model["metrics"]["psnr"] > 15
 
 
-def test_an_encoded_picture_decodes_to_its_reconstruction(client: httpx.Client) -> None:
+def test_an_encoded_image_decodes_to_its_reconstruction(client: httpx.Client) -> None:
     encoded = ok(client.post("/encode", files=upload(CARS[0]))).json()
     assert len(encoded["latents"][0]) == len(encoded["std"][0]) == 32
-    decoded = picture(ok(client.post("/decode", json=encoded)).content)
+    decoded = image_array(ok(client.post("/decode", json=encoded)).content)
     raw = client.post("/reconstruct", content=png(CARS[0]), headers={"Content-Type": "image/png"})
-    np.testing.assert_array_equal(decoded, picture(ok(raw).content))
+    np.testing.assert_array_equal(decoded, image_array(ok(raw).content))
     assert psnr(CARS[:1], decoded[np.newaxis])[0] > 14
 
 
-def test_several_pictures_keep_their_order(client: httpx.Client) -> None:
+def test_several_images_keep_their_order(client: httpx.Client) -> None:
     together = ok(client.post("/reconstruct?format=json", files=upload(*CARS))).json()
     assert np.mean(together["psnr"]) > 14
     assert max(together["ssim"]) <= 1
@@ -105,7 +105,8 @@ def test_an_animation_goes_from_one_car_to_the_other(client: httpx.Client, metho
             animation.seek(i)
             frames.append(np.asarray(animation.convert("RGB")).astype(int))
     ends = [
-        picture(ok(client.post("/reconstruct", files=upload(car))).content).astype(int) for car in CARS[:2]
+        image_array(ok(client.post("/reconstruct", files=upload(car))).content).astype(int)
+        for car in CARS[:2]
     ]
     gaps = [[np.abs(frame - end).mean() for frame in frames] for end in ends]
     assert gaps[0] == sorted(gaps[0])
@@ -125,7 +126,7 @@ def test_the_ends_of_a_path_are_its_waypoints(client: httpx.Client) -> None:
             assert np.abs(from_url(path["images"][frame]).astype(int) - from_url(url)).max() <= 1
 
 
-def test_probes_metrics_page_and_documentation(client: httpx.Client) -> None:
+def test_probes_metrics_page_and_documentation_answer(client: httpx.Client) -> None:
     assert ok(client.get("/health/live")).status_code == 200
     assert "car_vae_requests_total" in ok(client.get("/metrics")).text
     assert "<html" in ok(client.get("/")).text

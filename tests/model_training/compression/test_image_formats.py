@@ -10,7 +10,7 @@ from model_training.compression.image_formats import FORMATS, ImageFormat, forma
 
 
 @pytest.mark.parametrize("image_format", FORMATS, ids=lambda one: one.name)
-def test_the_formats_improve_with_their_bytes(image_format: ImageFormat, cars: ImageArray) -> None:
+def test_more_bytes_of_a_format_mean_a_better_image(image_format: ImageFormat, cars: ImageArray) -> None:
     whole, bare = format_curves(image_format, cars[:2])
     assert not whole.bare
     assert bare.bare

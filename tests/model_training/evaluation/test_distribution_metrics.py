@@ -1,3 +1,5 @@
+"""Metrics of distributions, against their definitions and against clouds of known moments."""
+
 import numpy as np
 import pytest
 
@@ -40,7 +42,7 @@ def test_the_frechet_distance_is_that_of_the_gaussians() -> None:
     assert frechet_distance(others, some) == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_frechet_distance_of_flat_clouds() -> None:
+def test_flat_clouds_have_a_frechet_distance_too() -> None:
     flat = normal(30, 3, 0) * np.array([1, 1, 0], dtype=np.float32)
     assert frechet_distance(flat, flat) == pytest.approx(0, abs=1e-9)
     assert frechet_distance(flat, 3 * flat) > 1
@@ -54,7 +56,7 @@ def test_small_sets_make_the_frechet_distance_too_large_by_what_is_documented() 
     assert measured == pytest.approx((dim + dim * (dim + 1) / 4) * (1 / few + 1 / many), rel=0.1)
 
 
-def test_precision_and_recall_by_definition() -> None:
+def test_precision_and_recall_count_points_in_balls_of_neighbours() -> None:
     real, generated = normal(40, 2, 0), normal(40, 2, 1) + 0.7
 
     def covered(points: Points, centres: Points) -> float:
@@ -78,18 +80,18 @@ def test_a_collapsed_sampler_has_precision_without_recall() -> None:
     assert precision_recall(real, real) == (1, 1)
 
 
-def test_nearest_distances() -> None:
+def test_nearest_distances_are_those_of_all_pairs_at_their_least() -> None:
     points, references = normal(20, 5, 0), normal(30, 5, 1) + 100
     expected = np.linalg.norm(points[:, None] - references, axis=2).min(axis=1)
     np.testing.assert_allclose(nearest_distances(points, references), expected, rtol=1e-4)
 
 
 def test_the_distance_of_thumbnails_is_in_grey_levels() -> None:
-    pictures = np.random.default_rng(0).integers(0, 200, (2, 9, 14, 3), dtype=np.uint8)
-    some, brighter = thumbnails(pictures), thumbnails(pictures + 10)
+    images = np.random.default_rng(0).integers(0, 200, (2, 9, 14, 3), dtype=np.uint8)
+    some, brighter = thumbnails(images), thumbnails(images + 10)
     assert some.shape == (2, 2 * 3 * 3)
     np.testing.assert_allclose(np.linalg.norm(some - brighter, axis=1), 10, rtol=1e-5)
-    assert some[0, 0] * np.sqrt(18) == pytest.approx(pictures[0, :4, :4, 0].mean(), rel=1e-5)
+    assert some[0, 0] * np.sqrt(18) == pytest.approx(images[0, :4, :4, 0].mean(), rel=1e-5)
 
 
 def test_a_straight_steady_path_is_smooth() -> None:
@@ -97,7 +99,7 @@ def test_a_straight_steady_path_is_smooth() -> None:
     assert smoothness(straight) == pytest.approx((1, 1), rel=1e-5)
 
 
-def test_detours_jumps_and_paths_that_go_nowhere() -> None:
+def test_detours_lengthen_a_path_jumps_enlarge_its_step_and_paths_that_go_nowhere_do_not_count() -> None:
     angles = np.linspace(0, np.pi, 101)
     arc = np.stack([np.cos(angles), np.sin(angles)], axis=1)[None].astype(np.float32)
     assert smoothness(arc) == pytest.approx((np.pi / 2, 1), rel=1e-3)
@@ -107,7 +109,7 @@ def test_detours_jumps_and_paths_that_go_nowhere() -> None:
     assert smoothness(jump) == pytest.approx((1, 3))
 
 
-def test_the_aggregate_posterior_of_known_moments() -> None:
+def test_the_aggregate_posterior_has_the_figures_of_its_moments() -> None:
     mean = np.array([0.5, -1.0, 0.0], dtype=np.float32)
     covariance = np.array([[2.0, 0.6, 0], [0.6, 1, 0], [0, 0, 0.25]], dtype=np.float32)
     figures = aggregate_posterior(with_moments(mean, covariance, 5))

@@ -67,11 +67,12 @@ def test_a_new_export_keeps_the_card_and_takes_the_prior_along(
     target = tmp_path / "3"
     export_cars(run_folder, target, other_cars)
     (target / "README.md").write_text("# The card\n")
-    (run_folder / "prior.npz").write_bytes(b"prior")
+    np.savez(run_folder / "prior.npz", weights=np.ones(1))
     export_cars(run_folder, target, other_cars)
     assert (target / "README.md").read_text() == "# The card\n"
-    assert (target / "prior.npz").read_bytes() == b"prior"
-    assert json.loads((target / "model.json").read_text())["files"]["prior"]["bytes"] == 5
+    prior = (run_folder / "prior.npz").read_bytes()
+    assert (target / "prior.npz").read_bytes() == prior
+    assert json.loads((target / "model.json").read_text())["files"]["prior"]["bytes"] == len(prior)
 
 
 def test_the_int8_graphs_come_along_with_what_they_cost(exported_model: Path, other_cars: ImageArray) -> None:

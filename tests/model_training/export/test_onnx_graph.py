@@ -31,7 +31,7 @@ def test_the_graphs_do_not_tell_where_they_were_made(exported_model: Path) -> No
         assert b"stack_trace" not in content
 
 
-def test_folding_changes_nothing_but_the_layers(finished_run: Path) -> None:
+def test_a_folded_model_computes_the_same_with_fewer_parameters(finished_run: Path) -> None:
     model = TorchBackend(finished_run).model
     folded = fold_batch_norms(model)
     images = torch.rand(4, 3, 16, 24)
@@ -43,7 +43,7 @@ def test_folding_changes_nothing_but_the_layers(finished_run: Path) -> None:
     assert parameter_count(folded) < parameter_count(model)
 
 
-def test_batch_norm_folds_wherever_it_is() -> None:
+def test_batch_norms_fold_into_the_layer_before_them_wherever_it_is() -> None:
     torch.manual_seed(0)
     layers = nn.Sequential(
         nn.Sequential(

@@ -84,13 +84,13 @@ def decoder() -> onnx.ModelProto:
         "white": np.float32(255),
     }
     latents = helper.make_tensor_value_info("latents", TensorProto.FLOAT, ["N", LATENT_DIM])
-    pictures = helper.make_tensor_value_info("pictures", TensorProto.UINT8, ["N", 16, 24, 3])
-    return model(nodes, tensors, [latents], [pictures])
+    images = helper.make_tensor_value_info("pictures", TensorProto.UINT8, ["N", 16, 24, 3])
+    return model(nodes, tensors, [latents], [images])
 
 
 @pytest.fixture(scope="module")
 def encoder() -> onnx.ModelProto:
-    """A residual convolution, and ways from the pooled pictures to the mean and the variance."""
+    """A residual convolution, and ways from the pooled images to the mean and the variance."""
     random = np.random.default_rng(1)
     nodes = [
         helper.make_node("Transpose", ["pictures"], ["planes"], perm=[0, 3, 1, 2]),
@@ -128,12 +128,12 @@ def encoder() -> onnx.ModelProto:
         "linear": initial(random, 3 * HEIGHT * WIDTH // 4, LATENT_DIM),
         "white": np.float32(255),
     }
-    pictures = helper.make_tensor_value_info("pictures", TensorProto.UINT8, ["N", HEIGHT, WIDTH, 3])
+    images = helper.make_tensor_value_info("pictures", TensorProto.UINT8, ["N", HEIGHT, WIDTH, 3])
     outputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", LATENT_DIM])
         for name in ("mean", "log_variance")
     ]
-    return model(nodes, tensors, [pictures], outputs)
+    return model(nodes, tensors, [images], outputs)
 
 
 def run(graph: onnx.ModelProto, rows: NDArray[Any]) -> list[NDArray[Any]]:
@@ -159,7 +159,7 @@ def latents(count: int) -> NDArray[np.float32]:
     return np.random.default_rng(2).standard_normal((count, LATENT_DIM)).astype(np.float32)
 
 
-def pictures(count: int) -> ImageArray:
+def images(count: int) -> ImageArray:
     return np.random.default_rng(3).integers(0, 256, (count, HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
@@ -181,7 +181,7 @@ def test_a_rewritten_graph_gives_the_same_numbers(decoder: onnx.ModelProto) -> N
     after.CopyFrom(before)
     rewrite_transposed_convolutions(after)
     assert kinds(after).count("DepthToSpace") == 2
-    assert kinds(after).count("ConvTranspose") == 1, "the one that makes the pictures stays"
+    assert kinds(after).count("ConvTranspose") == 1, "the one that makes the images stays"
     active = kinds(after).index("LeakyRelu")
     assert kinds(after)[active - 1 : active + 2] == ["Conv", "LeakyRelu", "DepthToSpace"]
     expected, found = run(before, latents(16))[1], run(after, latents(16))[1]
@@ -200,19 +200,15 @@ def test_other_transposed_convolutions_stay(decoder: onnx.ModelProto) -> None:
     assert kinds(other) == kinds(decoder)
 
 
-def test_the_encoder_is_integer_from_the_pictures_to_the_heads(
-    encoder: onnx.ModelProto, tmp_path: Any
-) -> None:
-    found = optimised(quantise(encoder, pictures(40)), tmp_path / "optimised.onnx")
+def test_the_encoder_is_integer_from_the_images_to_the_heads(encoder: onnx.ModelProto, tmp_path: Any) -> None:
+    found = optimised(quantise(encoder, images(40)), tmp_path / "optimised.onnx")
     assert not {"Cast", "Div", "QuantizeLinear", "Conv", "Gemm"} & set(found)
     assert found.count("QLinearConv") == 2
     assert found.count("QGemm") == 4
     assert "DequantizeLinear" not in found, "the heads give float"
 
 
-def test_the_decoder_is_integer_up_to_what_makes_the_pictures(
-    decoder: onnx.ModelProto, tmp_path: Any
-) -> None:
+def test_the_decoder_is_integer_up_to_what_makes_the_images(decoder: onnx.ModelProto, tmp_path: Any) -> None:
     found = optimised(quantise(decoder, latents(40)), tmp_path / "optimised.onnx")
     assert "Conv" not in found
     assert found.count("QLinearConv") == 2
@@ -220,8 +216,8 @@ def test_the_decoder_is_integer_up_to_what_makes_the_pictures(
     assert found.count("ConvTranspose") == 1
 
 
-def test_little_is_lost(encoder: onnx.ModelProto, decoder: onnx.ModelProto) -> None:
-    seen, unseen = np.split(pictures(80), 2)
+def test_int8_graphs_lose_little(encoder: onnx.ModelProto, decoder: onnx.ModelProto) -> None:
+    seen, unseen = np.split(images(80), 2)
     for expected, found in zip(run(encoder, unseen), run(quantise(encoder, seen), unseen), strict=True):
         assert np.linalg.norm(found - expected) < 0.05 * np.linalg.norm(expected)
     drawn, others = np.split(latents(80), 2)
@@ -241,7 +237,7 @@ def test_latents_beyond_the_calibration_are_not_cut_off(decoder: onnx.ModelProto
 def test_weights_leave_a_bit_for_machines_without_vnni(encoder: onnx.ModelProto) -> None:
     weights = [
         numpy_helper.to_array(tensor)
-        for tensor in quantise(encoder, pictures(10)).graph.initializer
+        for tensor in quantise(encoder, images(10)).graph.initializer
         if tensor.data_type == TensorProto.INT8 and len(tensor.dims) > 1
     ]
     assert len(weights) == 6

@@ -1,3 +1,5 @@
+"""Conv(Concat) as the sum of two Convs: where it is done, to the same numbers, and where it is not."""
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -10,8 +12,8 @@ from model_training.export.split_concat_conv import split_concat_convolutions
 SIZE = 6
 
 
-def joined_convolution(*channels: int, axis: int = 1) -> onnx.ModelProto:
-    """One input for each number of channels, joined and convolved to 5 channels."""
+def concat_convolution(*channels: int, axis: int = 1) -> onnx.ModelProto:
+    """One input for each number of channels, concatenated and convolved to 5 channels."""
     random = np.random.default_rng(0)
     names = [f"x{index}" for index in range(len(channels))]
     depth = sum(channels) if axis == 1 else channels[0]
@@ -51,7 +53,7 @@ def kinds(model: onnx.ModelProto) -> list[str]:
 
 
 def test_many_channels_and_a_few_are_convolved_apart_to_the_same_result() -> None:
-    model = joined_convolution(32, 3)
+    model = concat_convolution(32, 3)
     expected = run(model, (32, 3))
     split_concat_convolutions(model)
     assert kinds(model) == ["Conv", "Conv", "Add"]
@@ -60,21 +62,21 @@ def test_many_channels_and_a_few_are_convolved_apart_to_the_same_result() -> Non
 
 
 @pytest.mark.parametrize("channels", [(32, 16), (3, 4), (16, 16, 3)])
-def test_other_joins_stay_as_they_are(channels: tuple[int, ...]) -> None:
-    model = joined_convolution(*channels)
+def test_other_concatenations_stay_as_they_are(channels: tuple[int, ...]) -> None:
+    model = concat_convolution(*channels)
     before = model.SerializeToString(deterministic=True)
     split_concat_convolutions(model)
     assert model.SerializeToString(deterministic=True) == before
 
 
-def test_what_is_joined_along_another_axis_stays_as_it_is() -> None:
-    model = joined_convolution(35, 35, axis=2)
+def test_what_is_concatenated_along_another_axis_stays_as_it_is() -> None:
+    model = concat_convolution(35, 35, axis=2)
     split_concat_convolutions(model)
     assert kinds(model) == ["Concat", "Conv"]
 
 
-def test_a_join_that_something_else_reads_too_stays_for_it() -> None:
-    model = joined_convolution(16, 1)
+def test_a_concatenation_that_something_else_reads_too_stays_for_it() -> None:
+    model = concat_convolution(16, 1)
     model.graph.node.append(helper.make_node("Neg", ["joined"], ["other"], "neg"))
     model.graph.output.append(helper.make_tensor_value_info("other", onnx.TensorProto.FLOAT, None))
     split_concat_convolutions(model)
