@@ -14,7 +14,7 @@ from model_training import checkpoint
 from model_training.data.synthetic import draw_cars
 from model_training.distributed import World
 from model_training.export.model_folder import export_run
-from model_training.prior import coarse_flow, fine_flow
+from model_training.prior_recipe import PriorConfig
 from model_training.recipe import ConvolutionalConfig, PrincipalConfig, Recipe, TrainingConfig
 from model_training.run_folder import LATEST, METRICS
 from model_training.train import train
@@ -26,8 +26,36 @@ State = dict[str, torch.Tensor]
 ONE_PROCESS = World(rank=0, size=1, device=torch.device("cpu"))
 
 
+SMALL_PRIOR = PriorConfig.from_dict(
+    {
+        "coarse": {
+            "teacher": {
+                "channels": 8,
+                "blocks": 2,
+                "dense_width": 64,
+                "dense_blocks": 2,
+                "global_width": 32,
+            },
+            "weak": {"channels": 8, "blocks": 1, "dense_width": 32, "global_width": 32},
+            "paths": {"count": 4096},
+            "student": {"width": 64, "depth": 3},
+            "fake": {"width": 64},
+        },
+        "fine": {
+            "teacher": {"channels": 16, "blocks": 1},
+            "weak": {"channels": 8},
+            "paths": {"count": 4096},
+            "student": {"channels": 16, "blocks": 1},
+            "fake": {"channels": 16},
+        },
+    }
+)
+"""Networks that are soon fitted."""
+
 RECIPE = dataclasses.replace(
-    Recipe.load("tiny"), model=ConvolutionalConfig(width=24, height=16, channels=(8, 16), latent_dim=6)
+    Recipe.load("tiny"),
+    model=ConvolutionalConfig(width=24, height=16, channels=(8, 16), latent_dim=6),
+    prior=SMALL_PRIOR,
 )
 
 
@@ -37,26 +65,6 @@ PRINCIPAL = Recipe(
     PrincipalConfig(width=24, height=16, latent_dim=6, hidden=16, features=4, channels=(8, 12)),
     TrainingConfig(2, 64, 2e-3, schedule="cosine", linear_rate=0.1, average=0.9, augment=True),
 )
-
-
-@pytest.fixture
-def small_flow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Networks of the prior that are soon fitted."""
-    sizes = {"CHANNELS": 8, "BLOCKS": 2, "WHOLE_WIDTH": 32, "DENSE_WIDTH": 64, "DENSE_BLOCKS": 2}
-    sizes |= {"WEAK_CHANNELS": 8, "WEAK_BLOCKS": 1, "WEAK_WIDTH": 32, "WIDTH": 64, "DEPTH": 3}
-    sizes |= {"OWN_WIDTH": 64, "PAIRS": 4096}
-    for name, size in sizes.items():
-        monkeypatch.setattr(coarse_flow, name, size)
-    sizes = {
-        "TEACHER_CHANNELS": 16,
-        "TEACHER_BLOCKS": 1,
-        "WEAK_CHANNELS": 8,
-        "CHANNELS": 16,
-        "BLOCKS": 1,
-        "OWN_CHANNELS": 16,
-    }
-    for name, size in (sizes | {"PAIRS": 4096}).items():
-        monkeypatch.setattr(fine_flow, name, size)
 
 
 @pytest.fixture

@@ -8,13 +8,21 @@ import torch
 
 from app.images.arrays import ImageArray
 from app.model.prior import read_prior
-from model_training import adversarial, checkpoint
+from model_training import adversarial
 from model_training.adversarial import Discriminator, fine_tune
 from model_training.backends.torch_backend import TorchBackend
-from model_training.prior.fit import Gaussian, save
+from model_training.prior.fit import FittedPrior, Gaussian, save_prior
 from model_training.recipe import AdversarialConfig, Recipe
+from model_training.run_folder import BEST, PRIOR
+from model_training.torch_utils import to_float
 from model_training.train import train
-from tests.model_training.conftest import ONE_PROCESS, PRINCIPAL
+from tests.model_training.conftest import (
+    ONE_PROCESS,
+    PRINCIPAL,
+    SMALL_PRIOR,
+    assert_same_weights,
+    saved_weights,
+)
 
 CONFIG = AdversarialConfig(12, 32, 1e-3, 0.3, (4, 4, 8, 8), 0.8)
 RECIPE = dataclasses.replace(PRINCIPAL, adversarial=CONFIG)
@@ -24,7 +32,7 @@ RECIPE = dataclasses.replace(PRINCIPAL, adversarial=CONFIG)
 def finished(cars: ImageArray, other_cars: ImageArray, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("principal") / "run"
     train(PRINCIPAL.with_epochs(5), cars, other_cars, out, ONE_PROCESS)
-    save(Gaussian(np.zeros(6), np.eye(6)), {}, {}, out / "prior.npz")
+    save_prior(FittedPrior(Gaussian(np.zeros(6), np.eye(6)), {}, {}, SMALL_PRIOR), out / PRIOR)
     return out
 
 
@@ -39,16 +47,11 @@ def short_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adversarial, "CHECKPOINT_SECONDS", 0.0)
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    model: dict[str, torch.Tensor] = checkpoint.load(run / "best.pt")["model"]
-    return model
-
-
 def test_only_what_corrects_the_decoder_changes(
     principal_run: Path, cars: ImageArray, other_cars: ImageArray, tmp_path: Path
 ) -> None:
     figures = fine_tune(principal_run, tmp_path / "out", RECIPE, cars, other_cars)
-    before, after = weights(principal_run), weights(tmp_path / "out")
+    before, after = saved_weights(principal_run, BEST), saved_weights(tmp_path / "out", BEST)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
     assert all(name.startswith("decoder.") and ".linear." not in name for name in changed)
@@ -58,8 +61,8 @@ def test_only_what_corrects_the_decoder_changes(
     same, mean = (backend.encode(other_cars)[0] for backend in backends)
     np.testing.assert_array_equal(mean, same)
     assert backends[1].recipe.adversarial == RECIPE.adversarial
-    prior = (tmp_path / "out" / "prior.npz").read_bytes()
-    assert prior == (principal_run / "prior.npz").read_bytes()
+    prior = (tmp_path / "out" / PRIOR).read_bytes()
+    assert prior == (principal_run / PRIOR).read_bytes()
     assert read_prior(prior, 6).draw(1, 0).shape == (1, 6)
 
 
@@ -75,21 +78,19 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
     advance = adversarial.AdversarialFineTuning.advance
 
     def breaking(
-        training: adversarial.AdversarialFineTuning, pictures: torch.Tensor, draws: torch.Tensor, bf16: bool
+        tuning: adversarial.AdversarialFineTuning, images: torch.Tensor, draws: torch.Tensor, bf16: bool
     ) -> torch.Tensor:
-        steps.append(training.step)
+        steps.append(tuning.step)
         if len(steps) == 8:
             raise KeyboardInterrupt
-        return advance(training, pictures, draws, bf16)
+        return advance(tuning, images, draws, bf16)
 
     monkeypatch.setattr(adversarial.AdversarialFineTuning, "advance", breaking)
     with pytest.raises(KeyboardInterrupt):
         fine_tune(principal_run, tmp_path / "broken", RECIPE, cars, other_cars)
     fine_tune(principal_run, tmp_path / "broken", RECIPE, cars, other_cars, resume=True)
     assert steps[8] == 7
-    expected, found = weights(tmp_path / "whole"), weights(tmp_path / "broken")
-    for name in expected:
-        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0)
+    assert_same_weights(saved_weights(tmp_path / "whole", BEST), saved_weights(tmp_path / "broken", BEST))
 
 
 def test_a_run_of_another_recipe_is_not_resumed(
@@ -113,24 +114,22 @@ def test_the_result_lies_between_the_weights_before_and_after(
             RECIPE, adversarial=dataclasses.replace(CONFIG, interpolation=interpolation)
         )
         fine_tune(principal_run, tmp_path / str(interpolation), recipe, cars, other_cars)
-        found.append(weights(tmp_path / str(interpolation)))
-    before = weights(principal_run)
+        found.append(saved_weights(tmp_path / str(interpolation), BEST))
+    before = saved_weights(principal_run, BEST)
     for name, half in found[0].items():
         if half.is_floating_point():
             torch.testing.assert_close(half, (before[name] + found[1][name]) / 2)
 
 
-def test_the_decoder_follows_the_pictures_and_the_discriminator(
-    cars: ImageArray, principal_run: Path
-) -> None:
+def test_the_decoder_follows_the_images_and_the_discriminator(cars: ImageArray, principal_run: Path) -> None:
     def moved(weight: float) -> torch.Tensor:
         config = dataclasses.replace(CONFIG, weight=weight)
         model = TorchBackend(principal_run).model
-        training = adversarial.AdversarialFineTuning(RECIPE, config, model)
-        pictures = torch.from_numpy(cars[:32]).permute(0, 3, 1, 2).float() / 255
+        tuning = adversarial.AdversarialFineTuning(RECIPE, config, model)
+        images = to_float(torch.from_numpy(cars[:32]))
         draws = torch.zeros(32, 6)
         for _ in range(4):
-            figures = training.advance(pictures, draws, bf16=False)
+            figures = tuning.advance(images, draws, bf16=False)
         assert figures.shape == (4,)
         return torch.cat([p.detach().flatten() for p in model.decoder.parameters()])
 
@@ -161,7 +160,7 @@ def test_what_cannot_be_fine_tuned_is_refused(
     convolutional = dataclasses.replace(RECIPE, model=TorchBackend(run_folder).recipe.model)
     with pytest.raises(ValueError, match="Gaussian"):
         fine_tune(run_folder, out, convolutional, cars, cars)
-    (principal_run / "prior.npz").unlink()
+    (principal_run / PRIOR).unlink()
     with pytest.raises(ValueError, match="fit-prior comes first"):
         fine_tune(principal_run, out, RECIPE, cars, cars)
 
@@ -173,3 +172,11 @@ def test_what_cannot_be_fine_tuned_is_refused(
 def test_impossible_settings_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="adversarial"):
         Recipe.from_dict({**RECIPE.to_dict(), "adversarial": {**dataclasses.asdict(CONFIG), **change}})
+
+
+def test_a_recipe_that_a_run_recorded_under_older_names_is_read() -> None:
+    recorded = RECIPE.to_dict()
+    old = recorded.pop("adversarial")
+    old["share"] = old.pop("interpolation")
+    assert Recipe.from_dict({**recorded, "sharpening": old}) == RECIPE
+    assert Recipe.from_dict({**recorded, "sharpening": None}) == PRINCIPAL

@@ -17,8 +17,6 @@ from model_training import __main__ as commands
 from model_training.backends.load import open_backend
 from model_training.evaluation import simclr
 
-pytestmark = pytest.mark.usefixtures("small_flow")
-
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,11 +25,11 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, cars: ImageArray) -> str:
-    """Forty pictures."""
-    (tmp_path / "pictures").mkdir()
+    """Forty images."""
+    (tmp_path / "images").mkdir()
     for i, car in enumerate(cars[:40]):
-        Image.fromarray(car).save(tmp_path / "pictures" / f"{i}.png")
-    return str(tmp_path / "pictures")
+        Image.fromarray(car).save(tmp_path / "images" / f"{i}.png")
+    return str(tmp_path / "images")
 
 
 def test_from_a_folder_to_a_model_that_can_be_served(
@@ -68,20 +66,22 @@ def test_samples_are_measured_alike_for_the_manifest_and_by_command(
     measured = json.loads(capsys.readouterr().out)
     metrics = read_manifest(model).metrics
     assert {"frechet_fitted_samples", "recall_standard_samples"} <= metrics.keys()
-    # Of 40 pictures a few may be counted otherwise.
+    # Of 40 images a few may be counted otherwise.
     assert metrics == pytest.approx({name: measured[name] for name in metrics}, rel=0.05, abs=0.1)
 
 
 @pytest.mark.parametrize("originals", [True, False])
-def test_the_plots_of_a_run(folder: str, run_folder: Path, tmp_path: Path, originals: bool) -> None:
+def test_plot_draws_each_figure_of_a_run(
+    folder: str, run_folder: Path, tmp_path: Path, originals: bool
+) -> None:
     assert commands.main(["fit-prior", str(run_folder), "--data", folder, "--steps", "20"]) == 0
     arguments = ["plot", str(run_folder), "--data", folder, "--out", str(tmp_path / "plots")]
     assert commands.main(arguments if originals else [*arguments, "--no-originals"]) == 0
     names = ["interpolations", "loss", "reconstructions", "samples-fitted", "samples-standard"]
     assert sorted(path.stem for path in (tmp_path / "plots").iterdir()) == names
-    with Image.open(tmp_path / "plots" / "reconstructions.png") as picture:
-        assert picture.size == (8 * 24 * 2, (6 if originals else 3) * 16 * 2)
-        assert np.asarray(picture).std() > 10
+    with Image.open(tmp_path / "plots" / "reconstructions.png") as image:
+        assert image.size == (8 * 24 * 2, (6 if originals else 3) * 16 * 2)
+        assert np.asarray(image).std() > 10
     standard, fitted = (
         Image.open(tmp_path / "plots" / f"samples-{kind}.png") for kind in ("standard", "fitted")
     )
@@ -89,29 +89,29 @@ def test_the_plots_of_a_run(folder: str, run_folder: Path, tmp_path: Path, origi
     assert standard.tobytes() != fitted.tobytes()
 
 
-def test_a_picture_becomes_a_few_bytes_and_a_picture_again(
+def test_an_image_becomes_a_few_bytes_and_an_image_again(
     folder: str, run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model, picture = str(run_folder), str(Path(folder) / "3.png")
+    model, image = str(run_folder), str(Path(folder) / "3.png")
     small, back = tmp_path / "car.bin", tmp_path / "back.png"
     assert commands.main(["fit-compressor", model, "--data", folder, "--step", "0.5"]) == 0
     capsys.readouterr()
-    assert commands.main(["compress", model, picture, str(small)]) == 0
+    assert commands.main(["compress", model, image, str(small)]) == 0
     assert f"-> {small.stat().st_size} bytes" in capsys.readouterr().out
     assert small.stat().st_size < 12
     assert commands.main(["decompress", model, str(small), str(back)]) == 0
     backend = open_backend(run_folder)
-    original = np.array(Image.open(picture))[np.newaxis]
+    original = np.array(Image.open(image))[np.newaxis]
     encoded = backend.decode(backend.encode(original)[0])
     with Image.open(back) as decompressed:
         assert psnr(original, np.asarray(decompressed)[np.newaxis])[0] > psnr(original, encoded)[0]
-    assert commands.main(["decompress", model, picture, str(back)]) == 1
+    assert commands.main(["decompress", model, image, str(back)]) == 1
     assert commands.main(["compress", model, str(small), str(back)]) == 1
     assert commands.main(["decompress", model, str(small), str(tmp_path / "car.nothing")]) == 1
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_compression_is_compared_with_picture_formats(folder: str, run_folder: Path, tmp_path: Path) -> None:
+def test_compression_is_compared_with_image_formats(folder: str, run_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "plots"
     arguments = ["plot", str(run_folder), "--data", folder, "--train-data", folder, "--out", str(out)]
     assert commands.main(arguments) == 0
@@ -119,7 +119,7 @@ def test_compression_is_compared_with_picture_formats(folder: str, run_folder: P
         assert np.asarray(figure).std() > 10
 
 
-def test_training_by_command_and_resuming(
+def test_a_resumed_training_goes_on_to_more_epochs(
     folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = tmp_path / "small.toml"
@@ -184,3 +184,20 @@ def test_a_model_folder_is_evaluated_without_torch(folder: str, run_folder: Path
         check=True,
     )
     assert json.loads(done.stdout)["pictures"] == 40
+
+
+@pytest.mark.parametrize("name", commands.COMMANDS)
+def test_every_command_says_what_it_does_and_takes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        commands.main([name, "--help"])
+    assert end.value.code == 0
+    assert f"python -m model_training {name}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        commands.main(["--help"])
+    assert name in capsys.readouterr().out
+
+
+def test_help_says_that_sharpen_is_adversarial_fine_tuning(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        commands.main(["--help"])
+    assert "Adversarial fine-tuning" in capsys.readouterr().out
