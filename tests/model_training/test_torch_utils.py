@@ -9,6 +9,7 @@ from app.images.arrays import ImageArray
 from model_training.torch_utils import (
     cosine,
     cosine_with_warm_up,
+    fold_batch_norm,
     has_bf16,
     seed_from,
     set_learning_rate,
@@ -83,3 +84,30 @@ def test_seeds_of_other_numbers_or_another_order_are_others() -> None:
 def test_bf16_of_a_cpu_is_what_its_capabilities_say() -> None:
     capable = torch.cpu.get_capabilities().get("avx512_bf16", False)
     assert has_bf16(torch.device("cpu")) == bool(capable)
+
+
+@pytest.mark.parametrize(
+    ("layer", "norm", "shape"),
+    [
+        (nn.Linear(3, 4, bias=False), nn.BatchNorm1d(4), (2, 3)),
+        (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), (2, 3, 5, 6)),
+        (nn.ConvTranspose2d(3, 4, 4, stride=2), nn.BatchNorm2d(4), (2, 3, 5, 6)),
+    ],
+    ids=["linear", "convolution", "transposed convolution"],
+)
+def test_a_folded_layer_computes_what_it_and_its_norm_do_and_is_a_copy(
+    layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d,
+    norm: nn.BatchNorm1d | nn.BatchNorm2d,
+    shape: tuple[int, ...],
+) -> None:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+            assert values is not None
+            values.uniform_(0.5, 1.5)
+    layer.eval()
+    norm.eval()
+    weight, rows = layer.weight.clone(), torch.randn(shape)
+    folded = fold_batch_norm(layer, norm)
+    torch.testing.assert_close(folded(rows), norm(layer(rows)), rtol=1e-4, atol=1e-5)
+    assert torch.equal(layer.weight, weight)
