@@ -17,7 +17,7 @@ import orjson
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from app.api.bodies import parse_pictures
+from app.api.bodies import parse_images
 from app.api.validation import read_latents
 from app.images.arrays import ImageArray
 from app.images.decode import read_image
@@ -165,8 +165,8 @@ def host_steps(folder: Path) -> list[Step]:
         time_step(JSON_OUT, lambda: orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)),
         time_step(JSON_IN, lambda: take(one)),
         time_step(JSON_IN_64, lambda: take(many)),
-        time_step(FORM, lambda: parse_pictures(form, MULTIPART, 64)),
-        time_step(FORMS, lambda: parse_pictures(forms, MULTIPART, 64)),
+        time_step(FORM, lambda: parse_images(form, MULTIPART, 64)),
+        time_step(FORMS, lambda: parse_images(forms, MULTIPART, 64)),
     ]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.api.bodies import parse_pictures
+from app.api.bodies import parse_images
 from app.images.encode import encode_gif, grid
 from app.images.png import encode_png
 from tests.performance.bench.inputs import (
@@ -44,8 +44,8 @@ def test_jpegs_are_of_the_size_differ_and_repeat() -> None:
 
 def test_the_service_reads_the_form_back() -> None:
     files = [b"one", b"two\r\n\r\n", b"\xff\xd8three"]
-    upload = parse_pictures(multipart(files), MULTIPART, max_items=8)
-    assert (upload.pictures, upload.fields) == (files, {})
+    upload = parse_images(multipart(files), MULTIPART, max_items=8)
+    assert (upload.images, upload.fields) == (files, {})
 
 
 def test_latents_survive_json() -> None:
