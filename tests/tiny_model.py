@@ -1,4 +1,4 @@
-"""Writes a complete model folder with a tiny real encoder and decoder: ONNX Runtime without training."""
+"""A complete model folder with a tiny real encoder and decoder: ONNX Runtime without training."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ def write_tiny_model(folder: Path, *, seed: int = 0, version: int = 1, prior: bo
     """Write encoder.onnx, decoder.onnx, prior.npz (where asked) and model.json, with seeded random weights.
 
     Returns:
-        the folder, `tiny-vae/<version>` by its manifest: pictures of 24 x 16, latents of 8.
+        the folder, `tiny-vae/<version>` by its manifest: images of 24 x 16, latents of 8.
     """
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.RandomState(seed)
@@ -54,7 +54,7 @@ def write_tiny_model(folder: Path, *, seed: int = 0, version: int = 1, prior: bo
 
 
 def random_images(count: int, seed: int = 0) -> ImageArray:
-    """(count, 16, 24, 3) uint8 pictures of noise."""
+    """(count, 16, 24, 3) uint8 images of noise."""
     return np.random.RandomState(seed).randint(0, 256, (count, HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
@@ -123,7 +123,7 @@ def _convolution(kind: str, source: str, name: str) -> Any:
 
 
 def _weight(random: np.random.RandomState, name: str, shape: tuple[int, ...]) -> Any:
-    """Weights that keep the signal near unit size, so that pictures differ visibly from one another."""
+    """Weights that keep the signal near unit size, so that images differ visibly from one another."""
     fan_in = shape[0] if len(shape) == 2 else shape[1] * shape[2] * shape[3] / 2
     return numpy_helper.from_array(
         (random.standard_normal(shape) * (2 / fan_in) ** 0.5).astype(np.float32), name

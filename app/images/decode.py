@@ -58,8 +58,8 @@ TRANSPOSITIONS = {
 def configure_pillow() -> None:
     """Set what Pillow keeps for the whole process; a program that reads images calls it once, at its start.
 
-    Without it `read_image` gives the same arrays, but refuses what Pillow holds for a bomb, whatever the limit
-    that was asked for; an AVIF takes as many threads as there are processors, and odd metadata are warned of.
+    Without it `read_image` gives the same arrays, but refuses what Pillow holds for a bomb, whatever limit
+    was asked for; an AVIF takes as many threads as there are processors, and odd metadata are warned of.
     """
     Image.MAX_IMAGE_PIXELS = None  # read_image has its own limit and refuses before decoding
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the threads that decode are counted by the one who calls

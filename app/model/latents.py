@@ -1,4 +1,4 @@
-"""Latents' seeds and seeded draws, in pure NumPy.
+"""Latents: seeds and seeded draws, in pure NumPy.
 
 The same seed gives the same latents on every machine and with every version of NumPy: the counter-based
 generator Philox is fixed by its definition (Salmon et al. 2011), and RandomState's way from its bits to

@@ -33,7 +33,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path.write_text(json.dumps(document))
 
 
-def test_reads_what_was_written(folder: Path) -> None:
+def test_what_was_written_is_read(folder: Path) -> None:
     manifest = read_manifest(folder)
     assert manifest.id == "tiny-vae/1"
     assert manifest.image_size == ImageSize(width=24, height=16)
@@ -49,7 +49,7 @@ def test_writing_again_gives_the_same_bytes_and_leaves_nothing_else(folder: Path
     assert sorted(os.listdir(folder)) == ["decoder.onnx", "encoder.onnx", "model.json", "prior.npz"]
 
 
-def test_is_readable_by_other_users(folder: Path) -> None:
+def test_the_manifest_is_readable_by_other_users(folder: Path) -> None:
     created = folder / "created"
     created.touch()
     assert (folder / "model.json").stat().st_mode == created.stat().st_mode
@@ -153,7 +153,7 @@ def test_one_altered_bit_is_refused(folder: Path) -> None:
         read_manifest(folder)
 
 
-def test_gives_the_bytes_that_were_verified(folder: Path) -> None:
+def test_the_bytes_given_are_those_that_were_verified(folder: Path) -> None:
     file = read_manifest(folder).files.encoder
     assert read_model_file(folder, file) == (folder / "encoder.onnx").read_bytes()
 
