@@ -1,4 +1,4 @@
-"""Backend: the interface of a trained model as evaluation and the prior use it, whatever runs it."""
+"""Backend: the interface of a trained model as evaluation, compression and the prior use it."""
 
 from typing import Any, Protocol
 

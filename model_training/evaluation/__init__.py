@@ -1,1 +1,1 @@
-"""Evaluation: reconstructions, samples, and the plots of both."""
+"""Evaluation of a model: reconstructions, samples, the feature network that judges them, plots."""
