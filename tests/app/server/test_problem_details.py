@@ -4,6 +4,7 @@ from typing import Any
 
 import orjson
 import pytest
+from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -80,13 +81,24 @@ def test_headers() -> None:
     assert "retry-after" not in from_service_error(SCOPE, InferenceFailed("x")).headers
 
 
-async def test_router_errors() -> None:
-    request = Request(SCOPE)
-    missing = await on_http_exception(request, HTTPException(404))
+async def test_an_unknown_path_is_not_found() -> None:
+    missing = await on_http_exception(Request(SCOPE), HTTPException(404))
+    assert missing.status_code == 404
     assert orjson.loads(missing.body)["title"] == "Not Found"
+
+
+async def test_a_wrong_method_is_told_those_of_all_routes_of_the_path() -> None:
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    router = APIRouter()
+    router.add_api_route("/there", lambda: None, methods=["GET"])
+    router.add_api_route("/there", lambda: None, methods=["POST"])
+    router.add_api_route("/elsewhere", lambda: None, methods=["DELETE"])
+    app.include_router(router)
+    request = Request({**SCOPE, "app": app, "path": "/there"})
     wrong = await on_http_exception(request, HTTPException(405, headers={"Allow": "GET"}))
-    assert wrong.headers["allow"] == "GET"
-    assert "PUT" in orjson.loads(wrong.body)["detail"]
+    assert wrong.status_code == 405
+    assert wrong.headers["allow"] == "GET, POST"
+    assert orjson.loads(wrong.body)["detail"] == "PUT is not allowed here"
 
 
 def test_plain_problem() -> None:
