@@ -1,10 +1,12 @@
-"""Recipes: what decides a training run, read from TOML and kept as JSON beside the weights."""
+"""Recipe of a run: every setting that, with the data, decides the weights; read from TOML, kept as JSON."""
 
 import dataclasses
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
+
+from model_training.prior_recipe import PriorConfig
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -12,11 +14,11 @@ Schedule = Literal["constant", "cosine"]
 
 
 @dataclass(frozen=True)
-class ConvolutionalConfig:
+class ConvVaeConfig:
     """Strided convolutions down, transposed ones up; pixels are Bernoulli.
 
     Attributes:
-        width, height: picture size in pixels, multiples of 2 ** len(channels).
+        width, height: image size in pixels, multiples of 2 ** len(channels).
         channels: output channels of each encoder stage; the decoder mirrors them.
         latent_dim: length of a latent vector.
     """
@@ -33,17 +35,17 @@ class ConvolutionalConfig:
         divisor = 2 ** len(self.channels)
         if self.width % divisor or self.height % divisor:
             raise ValueError(
-                f"model: each of {len(self.channels)} stages halves the picture, so width and height must be "
+                f"model: each of {len(self.channels)} stages halves the image, so width and height must be "
                 f"multiples of {divisor}, not {self.width} x {self.height}"
             )
 
 
 @dataclass(frozen=True)
-class PrincipalConfig:
+class PcaVaeConfig:
     """A linear codec begun as principal component analysis, corrected by networks; pixels are Gaussian.
 
     Attributes:
-        width, height: picture size in pixels, multiples of 4.
+        width, height: image size in pixels, multiples of 4.
         latent_dim: length of a latent vector.
         hidden: width of the dense layers that correct the linear maps.
         features: channels of a quarter of the size that the decoder draws from a latent.
@@ -67,14 +69,14 @@ class PrincipalConfig:
                 f"model: width and height must be multiples of 4, not {self.width} x {self.height}"
             )
         if self.latent_dim > self.width * self.height * 3 // 4:
-            raise ValueError("model: a picture of half the size has fewer values than latent_dim")
+            raise ValueError("model: an image of half the size has fewer values than latent_dim")
 
 
-ModelConfig = ConvolutionalConfig | PrincipalConfig
+ModelConfig = ConvVaeConfig | PcaVaeConfig
 
 ARCHITECTURES: dict[str, type[ModelConfig]] = {
-    "convolutional": ConvolutionalConfig,
-    "principal": PrincipalConfig,
+    "convolutional": ConvVaeConfig,
+    "principal": PcaVaeConfig,
 }
 
 
@@ -88,7 +90,7 @@ class TrainingConfig:
         linear_rate: the linear codec learns at this fraction of the learning rate.
         average: decay, per step, of the moving average of the weights that is validated and exported; 0 takes
             the weights themselves.
-        augment: shift, stretch and recolour the pictures a little, beside mirroring them.
+        augment: shift, stretch and recolour the images a little, beside mirroring them.
     """
 
     epochs: int
@@ -146,6 +148,7 @@ class Recipe:
     seed: int
     model: ModelConfig
     training: TrainingConfig
+    prior: PriorConfig = field(default_factory=PriorConfig)
     adversarial: AdversarialConfig | None = None
 
     @classmethod
@@ -170,7 +173,12 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_dict`. Unknown or missing keys raise TypeError."""
+        """The inverse of `to_dict`. What a recipe does not say of the prior takes its defaults.
+
+        Raises:
+            TypeError: unknown or missing settings, or values of another type.
+            ValueError: values out of range.
+        """
         values = _in_present_words(values)
         model = dict(values["model"])
         kind = model.setdefault("architecture", "convolutional")
@@ -186,6 +194,7 @@ class Recipe:
                 **values,
                 "model": ARCHITECTURES[kind](**model),
                 "training": TrainingConfig(**values["training"]),
+                "prior": PriorConfig.from_dict(values.get("prior", {})),
                 "adversarial": None if adversarial is None else AdversarialConfig(**adversarial),
             }
         )

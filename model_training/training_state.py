@@ -1,6 +1,7 @@
 """Training state: weights, their moving average, optimizer and progress of a run; starts, saves, resumes."""
 
 import copy
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,11 +58,11 @@ class TrainingState:
         """The state that a checkpoint holds.
 
         Raises:
-            ValueError: no checkpoint, or one of another recipe (only the number of epochs may differ).
+            ValueError: no checkpoint, or one of another recipe (only the epochs and the prior may differ).
         """
         state = checkpoint.load(path)
         saved = Recipe.from_dict(state["recipe"])
-        if saved.with_epochs(recipe.training.epochs) != recipe:
+        if dataclasses.replace(saved.with_epochs(recipe.training.epochs), prior=recipe.prior) != recipe:
             raise ValueError(
                 f"{path} was trained by another recipe; resume with that one or choose another --out"
             )

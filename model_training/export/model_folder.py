@@ -5,6 +5,7 @@ import logging
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -37,6 +38,7 @@ from model_training.export.parity import check_parity, draw_latents
 from model_training.export.quantise import quantise
 from model_training.export.split_concat_conv import split_concat_convolutions
 from model_training.networks.vae import VAE, parameter_count
+from model_training.prior_recipe import PriorConfig
 from model_training.run_folder import PRIOR
 
 MAX_INT8_LOSS = 0.05
@@ -108,7 +110,7 @@ def export_run(
                 int8,
             ),
             parity=parity,
-            recipe={**backend.recipe.to_dict(), "best_epoch": backend.state["epoch"]},
+            recipe=_recipe_record(run, backend),
             data=dict(data),
             metrics=metrics,
         )
@@ -168,6 +170,17 @@ def _copy_prior(run: Path, folder: Path) -> ModelFile | None:
         return None
     shutil.copyfile(run / PRIOR, folder / PRIOR)
     return describe_file(folder / PRIOR)
+
+
+def _recipe_record(run: Path, backend: TorchBackend) -> dict[str, Any]:
+    """What decided the weights: the run's recipe, with the settings that its prior was really fitted by; none
+    of these where the prior does not tell them."""
+    recipe = {**backend.recipe.to_dict(), "best_epoch": backend.state["epoch"]}
+    if (run / PRIOR).is_file():
+        config = PriorConfig.recorded(run / PRIOR)
+        del recipe["prior"]
+        return recipe if config is None else {**recipe, "prior": config.to_dict()}
+    return recipe
 
 
 def _keep_card(target: Path, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""How the networks of the prior learn: large ones from latents, small ones from large ones.
+"""Distillation: how the networks of the prior learn, large ones from latents, small ones from large ones.
 
 A large network learns the velocities that carry N(0, I) to the latents (flow matching, Lipman et al. 2023).
 Where it and a weak network disagree, it is followed further than it goes (autoguidance, Karras et al. 2024):
@@ -13,40 +13,24 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from model_training.torch_utils import has_bf16
+from model_training.prior_recipe import MatchingConfig, OptimizerConfig, PathsConfig
+from model_training.torch_utils import cosine_with_warm_up, has_bf16, set_learning_rate, update_ema
 
 log = logging.getLogger(__name__)
 
-LEARNING_RATE, WARM_UP, WEIGHT_DECAY, AVERAGE = 1e-3, 200, 0.01, 0.999
-OWN_RATE, OWN_BETAS, OWN_STEPS = 5e-4, (0.9, 0.99), 2
-"""Of the network that follows the student; it has so many steps for one of the student's."""
-MATCHING_BETAS, MATCHING_AVERAGE = (0.5, 0.99), 0.99
-LARGEST_GRADIENT = 1.0
 LOG_STEPS = 250
 
 Network = TypeVar("Network", bound=nn.Module)
 Field = Callable[..., Tensor]
-"""Velocities (N, K) at points (N, K) and times (N, 1); before these come what it depends on, if anything."""
+"""Velocities (N, K) at points (N, K) and times (N, 1); before these come their conditions, if any."""
 
 
-class Matching(NamedTuple):
-    """How distributions are matched: the student's steps, and for how many its own velocities are learnt
-    before; draws of a step of either; the student's learning rate, and how far the teacher is guided."""
-
-    steps: int
-    own_steps: int
-    batch: int
-    own_batch: int
-    rate: float
-    guidance: float
-
-
-def matching_loss(network: Field, starts: Tensor, ends: Tensor, weight: Tensor | float = 1) -> Tensor:
+def flow_matching_loss(network: Field, starts: Tensor, ends: Tensor, weight: Tensor | float = 1) -> Tensor:
     """Mean square error of the velocities on the straight lines from starts to ends, at random times."""
     time = torch.rand(len(ends), 1)
     error = network((1 - time) * starts + time * ends, time) - (ends - starts)
@@ -55,46 +39,42 @@ def matching_loss(network: Field, starts: Tensor, ends: Tensor, weight: Tensor |
 
 
 def train_average(
-    network: Network, loss: Callable[[nn.Module], Tensor], steps: int, learning_rate: float = LEARNING_RATE
+    network: Network,
+    loss: Callable[[nn.Module], Tensor],
+    steps: int,
+    learning_rate: float,
+    config: OptimizerConfig,
 ) -> Network:
     """Train a network; gives the moving average of its weights and of batch norm's statistics, evaluated."""
     average = copy.deepcopy(network).requires_grad_(False)
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=config.weight_decay, fused=True)
     fast = has_bf16(torch.device("cpu"))
     for step in range(steps):
-        _set_rate(optimizer, learning_rate * min(1.0, (step + 1) / WARM_UP) * _cosine(step / steps))
+        set_learning_rate(optimizer, cosine_with_warm_up(learning_rate, step, steps, config.warm_up_steps))
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=fast):
             error = loss(network)
         error.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
+        nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
         optimizer.step()
-        decay = min(AVERAGE, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for mean, value in zip(average.parameters(), network.parameters(), strict=True):
-                mean.lerp_(value, 1 - decay)
-            for kept, statistic in zip(average.buffers(), network.buffers(), strict=True):
-                if kept.is_floating_point():
-                    kept.lerp_(statistic, 1 - decay)
+        update_ema(average, network, config.average, step)
     return average.eval()
 
 
-def guided_ends(
-    starts: Tensor, teacher: Field, weak: Field, steps: int, guidance: float, guided_from: float
-) -> Tensor:
+def guided_ends(starts: Tensor, teacher: Field, weak: Field, config: PathsConfig) -> Tensor:
     """Where the teacher's paths end that begin at (N, K) starts, by Adams-Bashforth's second-order steps.
 
     From time `guided_from` on the teacher is followed `guidance` times its difference to the weak network
     further than it goes.
     """
-    points, before = starts.clone(), None
+    points, before, steps = starts.clone(), None, config.steps
     fast = has_bf16(torch.device("cpu"))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=fast):
         for step in range(steps):
             time = torch.full((len(points), 1), step / steps)
             velocity = teacher(points, time).float()
-            if step >= guided_from * steps:
-                velocity = velocity + guidance * (velocity - weak(points, time).float())
+            if step >= config.guided_from * steps:
+                velocity = velocity + config.guidance * (velocity - weak(points, time).float())
             points += (velocity if before is None else 1.5 * velocity - 0.5 * before) / steps
             before = velocity
     return points
@@ -102,100 +82,96 @@ def guided_ends(
 
 def match_distribution(
     student: Network,
-    own: nn.Module,
+    fake: nn.Module,
     teacher: Field,
     weak: Field,
-    given: Callable[[int], tuple[Tensor, ...]],
+    draw_conditions: Callable[[int], tuple[Tensor, ...]],
     coordinates: int,
-    how: Matching,
-    stray: Callable[[Network], Tensor] | None = None,
+    steps: int,
+    config: MatchingConfig,
+    optimizer_config: OptimizerConfig,
+    regression_loss: Callable[[Network], Tensor] | None = None,
 ) -> Network:
     """Train a student on, until what it draws is distributed as the guided teacher would have it.
 
-    Another network learns the velocities of the student's draws. Noise is added to a draw, and where that
-    network would move it elsewhere than the teacher does, the student follows the teacher.
+    Another network, the fake score network, learns the velocities of the student's draws. Noise is added to a
+    draw, and where that network would move it elsewhere than the teacher does, the student follows the
+    teacher.
 
     Args:
         student: makes (N, `coordinates`) draws of noise of that shape, after what they are to fit to.
-        own: a network to learn the velocities of the student's draws.
-        given: so many rows of what draws are to fit to: tensors, or none.
-        stray: a further loss, which keeps the student near to something.
+        fake: a network to learn the velocities of the student's draws.
+        draw_conditions: gives so many rows of what draws are to fit to: tensors, or none.
+        steps: of the flow, of which the configuration gives multiples.
+        regression_loss: keeps the student near to something; weighed by `regression_weight`.
 
     Returns:
         the moving average of the student.
     """
-    student, own = student.eval(), own.eval()  # without dropout: no example comes twice
+    student, fake = student.eval(), fake.eval()  # without dropout: no example comes twice
     average = copy.deepcopy(student).requires_grad_(False)
-    follow = torch.optim.AdamW(own.parameters(), betas=OWN_BETAS, weight_decay=0, fused=True)
-    optimizer = torch.optim.AdamW(student.parameters(), betas=MATCHING_BETAS, weight_decay=0, fused=True)
+    fake_optimizer = torch.optim.AdamW(fake.parameters(), betas=config.fake_betas, weight_decay=0, fused=True)
+    optimizer = torch.optim.AdamW(student.parameters(), betas=config.betas, weight_decay=0, fused=True)
     fast = has_bf16(torch.device("cpu"))
+    warm_up_steps = optimizer_config.warm_up_steps
 
     def draw(count: int) -> tuple[tuple[Tensor, ...], Tensor]:
-        fixed = given(count)
-        return fixed, student(*fixed, torch.randn(count, coordinates))
+        conditions = draw_conditions(count)
+        return conditions, student(*conditions, torch.randn(count, coordinates))
 
-    def follow_student() -> None:
+    def update_fake() -> None:
         with torch.no_grad():
-            fixed, draws = draw(how.own_batch)
+            conditions, draws = draw(config.fake_batch_size)
         with torch.autocast("cpu", torch.bfloat16, enabled=fast):
-            error = matching_loss(partial(own, *fixed), torch.randn_like(draws), draws)
-        follow.zero_grad()
+            error = flow_matching_loss(partial(fake, *conditions), torch.randn_like(draws), draws)
+        fake_optimizer.zero_grad()
         error.backward()  # type: ignore[no-untyped-call]
-        follow.step()
+        fake_optimizer.step()
 
     student.requires_grad_()
-    for step in range(how.own_steps):
-        _set_rate(follow, LEARNING_RATE * min(1.0, (step + 1) / WARM_UP))
-        follow_student()
-    _set_rate(follow, OWN_RATE)
-    for step in range(how.steps):
-        fixed, draws = draw(how.batch)
-        fields = [partial(field, *fixed) for field in (own, teacher, weak)]
-        correction = _correction(draws.detach(), fields, how.guidance)
-        loss: Tensor = (correction * draws).mean()
-        if stray is not None:
-            loss = loss + stray(student)
-        _set_rate(optimizer, how.rate * min(1.0, (step + 1) / WARM_UP) * _cosine(step / how.steps))
+    for step in range(math.ceil(config.fake_steps_ratio * steps)):
+        warm_up = min(1.0, (step + 1) / warm_up_steps)
+        set_learning_rate(fake_optimizer, config.fake_first_learning_rate * warm_up)
+        update_fake()
+    set_learning_rate(fake_optimizer, config.fake_learning_rate)
+    student_steps = math.ceil(config.steps_ratio * steps)
+    for step in range(student_steps):
+        conditions, draws = draw(config.batch_size)
+        fields = [partial(field, *conditions) for field in (fake, teacher, weak)]
+        gradient = _matching_gradient(draws.detach(), fields, config.guidance)
+        loss: Tensor = (gradient * draws).mean()
+        if regression_loss is not None and config.regression_weight > 0:
+            loss = loss + config.regression_weight * regression_loss(student)
+        set_learning_rate(
+            optimizer, cosine_with_warm_up(config.learning_rate, step, student_steps, warm_up_steps)
+        )
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(student.parameters(), LARGEST_GRADIENT)
+        nn.utils.clip_grad_norm_(student.parameters(), optimizer_config.max_gradient_norm)
         optimizer.step()
-        decay = min(MATCHING_AVERAGE, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for mean, value in zip(average.parameters(), student.parameters(), strict=True):
-                mean.lerp_(value, 1 - decay)
-        for _ in range(OWN_STEPS):
-            follow_student()
+        update_ema(average, student, config.average, step)
+        for _ in range(config.fake_steps):
+            update_fake()
         if (step + 1) % LOG_STEPS == 0:
-            log.info("distributions at step %d: %.4f", step + 1, float(correction.square().mean()))
+            log.info("distributions at step %d: %.4f", step + 1, float(gradient.square().mean()))
     return average
 
 
 @torch.no_grad()
-def _correction(draws: Tensor, fields: Sequence[Field], guidance: float) -> Tensor:
+def _matching_gradient(draws: Tensor, fields: Sequence[Field], guidance: float) -> Tensor:
     """Where (N, K) draws should not go: from where the teacher puts them back to, after some noise, to where
     their own velocities do; in units of how far that is.
 
     Args:
-        fields: their own, the teacher's and the weak network's.
+        fields: the fake score network's, the teacher's and the weak network's.
     """
-    own, teacher, weak = fields
+    fake, teacher, weak = fields
     time, noise = 0.02 + 0.96 * torch.rand(len(draws), 1), torch.randn_like(draws)
     points = (1 - time) * noise + time * draws
     with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16(torch.device("cpu"))):
-        wanted, followed = teacher(points, time).float(), own(points, time).float()
+        wanted, own = teacher(points, time).float(), fake(points, time).float()
         wanted = wanted + guidance * (wanted - weak(points, time).float())
     back = points + (1 - time) * wanted
     distance = (draws - back).abs().mean(1, keepdim=True)
-    correction: Tensor = (1 - time) * (followed - wanted) / distance
-    return correction
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-def _cosine(progress: float) -> float:
-    """From 1 to 0."""
-    return 0.5 * (1 + math.cos(math.pi * progress))
+    gradient: Tensor = (1 - time) * (own - wanted) / distance
+    return gradient

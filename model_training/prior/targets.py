@@ -1,4 +1,4 @@
-"""Targets of the prior: posteriors in whitened coordinates."""
+"""Targets of the prior: posteriors in whitened coordinates, drawn from anew whenever they are learnt."""
 
 from typing import NamedTuple
 
@@ -20,6 +20,10 @@ class Targets(NamedTuple):
         """A new draw (n, K) from each of the chosen posteriors."""
         stds = self.stds[rows]
         return self.means[rows] + (stds * torch.randn_like(stds)) @ self.whiten
+
+    def draw_batch(self, size: int) -> Tensor:
+        """A draw (size, K) from each of so many posteriors, which are chosen with replacement."""
+        return self.draw(torch.randint(len(self.means), (size,)))
 
     def leading(self, count: int) -> "Targets":
         """The same with `count` coordinates at most."""

@@ -1,10 +1,12 @@
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from model_training.networks.vae import VAE, parameter_count
-from model_training.recipe import RECIPES, ConvolutionalConfig, Recipe
+from model_training.prior_recipe import PriorConfig
+from model_training.recipe import RECIPES, ConvVaeConfig, Recipe
 
 
 def test_the_seed_recipe_is_the_projects_description() -> None:
@@ -26,10 +28,26 @@ def test_an_unknown_recipe_names_those_there_are() -> None:
         Recipe.load("sead")
 
 
-def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("momentum = 0.9", "", r"odd\.toml.*momentum"),
+        (
+            "",
+            "[prior.fine]\nchannels = 3",
+            r"odd\.toml: prior\.fine has no channels; there are steps_ratio, ",
+        ),
+        (
+            "",
+            "[prior.fine.fake]\nblocks = 1.5",
+            r"odd\.toml: prior\.fine\.fake\.blocks must be a whole number",
+        ),
+    ],
+)
+def test_an_unknown_setting_is_refused(before: str, after: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "odd.toml"
-    path.write_text((RECIPES / "tiny.toml").read_text() + "\nmomentum = 0.9\n")
-    with pytest.raises(ValueError, match=r"odd\.toml.*momentum"):
+    path.write_text(f"{before}\n{(RECIPES / 'tiny.toml').read_text()}\n{after}\n")
+    with pytest.raises(ValueError, match=message):
         Recipe.load(str(path))
 
 
@@ -42,4 +60,19 @@ def test_a_missing_section_is_named(tmp_path: Path) -> None:
 
 def test_a_size_that_cannot_be_halved_is_refused() -> None:
     with pytest.raises(ValueError, match="multiples of 8, not 96 x 60"):
-        ConvolutionalConfig(width=96, height=60, channels=(8, 8, 8), latent_dim=4)
+        ConvVaeConfig(width=96, height=60, channels=(8, 8, 8), latent_dim=4)
+
+
+def test_the_best_recipe_writes_out_every_setting_of_the_prior() -> None:
+    written = tomllib.loads((RECIPES / "best.toml").read_text())["prior"]
+    assert written == json.loads(json.dumps(PriorConfig().to_dict()))
+
+
+def test_a_recipe_that_says_nothing_of_the_prior_takes_the_defaults() -> None:
+    assert Recipe.load("seed").prior == PriorConfig()
+
+
+def test_a_run_that_recorded_no_prior_takes_the_defaults() -> None:
+    values = Recipe.load("tiny").to_dict()
+    del values["prior"]
+    assert Recipe.from_dict(values).prior == PriorConfig()

@@ -1,37 +1,49 @@
+import dataclasses
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from model_training.prior.distillation import Matching, guided_ends, match_distribution
+from model_training.prior.distillation import guided_ends, match_distribution, train_average
+from model_training.prior_recipe import MatchingConfig, OptimizerConfig, PathsConfig
 
 NUMBERS = 8
 """Of a draw."""
 SPREAD = 0.8
-HOW = Matching(steps=500, own_steps=300, batch=64, own_batch=64, rate=1e-3, guidance=0.0)
+MATCHING = MatchingConfig(
+    steps_ratio=1.0,
+    batch_size=64,
+    learning_rate=1e-3,
+    guidance=0.0,
+    regression_weight=0.0,
+    fake_batch_size=64,
+    fake_steps_ratio=0.6,
+)
+OPTIMIZER = OptimizerConfig()
+PATHS = PathsConfig(count=1000, steps=50, guidance=0.0, guided_from=0.0)
 
 
 class Plain(nn.Module):
-    """Numbers from whatever it is told."""
+    """Numbers from all inputs."""
 
-    def __init__(self, told: int) -> None:
+    def __init__(self, inputs: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(told, 64), nn.SiLU(), nn.Linear(64, NUMBERS))
+        self.layers = nn.Sequential(nn.Linear(inputs, 64), nn.SiLU(), nn.Linear(64, NUMBERS))
 
-    def forward(self, *told: Tensor) -> Tensor:
-        made: Tensor = self.layers(torch.cat(told, 1))
+    def forward(self, *inputs: Tensor) -> Tensor:
+        made: Tensor = self.layers(torch.cat(inputs, 1))
         return made
 
 
 class Student(Plain):
     """Of noise, which comes last, it makes little at first, as one does that has learnt means."""
 
-    def __init__(self, told: int) -> None:
-        super().__init__(told)
+    def __init__(self, inputs: int) -> None:
+        super().__init__(inputs)
         self.scale = nn.Parameter(torch.tensor(0.2))
 
-    def forward(self, *told: Tensor) -> Tensor:
-        return self.scale * told[-1] + super().forward(*told)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.scale * inputs[-1] + super().forward(*inputs)
 
 
 def velocity(mean: Tensor | float, points: Tensor, time: Tensor) -> Tensor:
@@ -48,7 +60,7 @@ def noise() -> Tensor:
 def test_paths_end_where_the_velocities_lead() -> None:
     torch.manual_seed(0)
     field = partial(velocity, 2.0)
-    ends = guided_ends(noise(), field, field, steps=50, guidance=0.0, guided_from=0.0)
+    ends = guided_ends(noise(), field, field, PATHS)
     assert 1.9 < ends.mean() < 2.1
     assert 0.9 * SPREAD < ends.std() < 1.1 * SPREAD
 
@@ -57,7 +69,10 @@ def test_where_the_weak_network_falls_short_the_teacher_is_followed_further() ->
     torch.manual_seed(0)
     teacher, weak = partial(velocity, 2.0), partial(velocity, 1.0)
     starts = noise()
-    followed, further = (guided_ends(starts, teacher, weak, 50, guidance, 0.0) for guidance in (0.0, 1.0))
+    followed, further = (
+        guided_ends(starts, teacher, weak, dataclasses.replace(PATHS, guidance=guidance))
+        for guidance in (0.0, 1.0)
+    )
     assert 1.9 < followed.mean() < 2.1
     assert further.mean() > followed.mean() + 0.5
 
@@ -67,12 +82,15 @@ def test_a_student_of_means_learns_how_they_spread() -> None:
     field = partial(velocity, 1.0)
     student = Student(NUMBERS)
     assert student(noise()).std() < 0.5 * SPREAD
-    drawn = match_distribution(student, Plain(NUMBERS + 1), field, field, lambda _: (), NUMBERS, HOW)(noise())
+    student = match_distribution(
+        student, Plain(NUMBERS + 1), field, field, lambda _: (), NUMBERS, 500, MATCHING, OPTIMIZER
+    )
+    drawn = student(noise())
     assert 0.8 < drawn.mean() < 1.2
     assert 0.7 * SPREAD < drawn.std(0).mean() < 1.3 * SPREAD
 
 
-def test_a_student_fits_to_what_is_given() -> None:
+def test_a_student_fits_to_its_conditions() -> None:
     torch.manual_seed(0)
 
     def sides(count: int) -> tuple[Tensor]:
@@ -81,26 +99,65 @@ def test_a_student_fits_to_what_is_given() -> None:
     def field(side: Tensor, points: Tensor, time: Tensor) -> Tensor:
         return velocity(side, points, time)
 
-    student = match_distribution(Student(NUMBERS + 1), Plain(NUMBERS + 2), field, field, sides, NUMBERS, HOW)
+    fake = Plain(NUMBERS + 2)
+    student = match_distribution(
+        Student(NUMBERS + 1), fake, field, field, sides, NUMBERS, 500, MATCHING, OPTIMIZER
+    )
     (side,) = sides(1000)
     drawn = student(side, noise()) * side
     assert 0.7 < drawn.mean() < 1.3
     assert 0.6 * SPREAD < drawn.std(0).mean() < 1.4 * SPREAD
 
 
-def test_a_student_strays_only_as_far_as_it_may() -> None:
+def test_a_regression_loss_keeps_the_student_near() -> None:
     torch.manual_seed(0)
     field = partial(velocity, 1.0)
 
-    def stray(network: Student) -> Tensor:
-        far: Tensor = network(noise()).square().mean()
-        return 100 * far
+    def size(network: Student) -> Tensor:
+        mean: Tensor = network(noise()).square().mean()
+        return mean
 
     free, held = (
         match_distribution(
-            Student(NUMBERS), Plain(NUMBERS + 1), field, field, lambda _: (), NUMBERS, HOW, loss
+            Student(NUMBERS),
+            Plain(NUMBERS + 1),
+            field,
+            field,
+            lambda _: (),
+            NUMBERS,
+            500,
+            dataclasses.replace(MATCHING, regression_weight=weight),
+            OPTIMIZER,
+            size,
         )(noise())
-        for loss in (None, stray)
+        for weight in (0.0, 100.0)
     )
     assert free.mean() > 0.8
     assert held.abs().mean() < 0.2
+
+
+def test_guidance_begins_at_its_time() -> None:
+    torch.manual_seed(0)
+    teacher, weak = partial(velocity, 2.0), partial(velocity, 1.0)
+    starts = noise()
+    from_start, late, never = (
+        guided_ends(starts, teacher, weak, dataclasses.replace(PATHS, guidance=guidance, guided_from=start))
+        for guidance, start in ((1.0, 0.0), (1.0, 0.9), (0.0, 0.0))
+    )
+    assert never.mean() < late.mean() < from_start.mean()
+
+
+def test_training_gives_the_average_of_the_weights_in_evaluation() -> None:
+    torch.manual_seed(0)
+    network = nn.Linear(2, 2, bias=False)
+
+    def loss(network: nn.Module) -> Tensor:
+        mean: Tensor = (network(torch.randn(64, 2)) - 1).square().mean()
+        return mean
+
+    before = network.weight.detach().clone()
+    average = train_average(network, loss, 20, 0.1, dataclasses.replace(OPTIMIZER, warm_up_steps=1))
+    assert not average.training
+    assert not average.weight.requires_grad
+    assert not torch.equal(average.weight, before)
+    assert not torch.equal(average.weight, network.weight)
