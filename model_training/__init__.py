@@ -1,4 +1,4 @@
-"""Trains the variational autoencoder, measures it and exports it to ONNX."""
+"""Training of the variational autoencoder, its export to ONNX and its evaluation."""
 
 import os
 

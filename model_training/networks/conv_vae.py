@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from model_training.networks.layers import LEAK, LOG_VARIANCE_RANGE, Posterior, down, up
-from model_training.recipe import ConvolutionalConfig
+from model_training.recipe import ConvVaeConfig
 
 
 class Encoder(nn.Module):
     """(N, 3, H, W) in 0..1 -> Posterior."""
 
-    def __init__(self, config: ConvolutionalConfig) -> None:
+    def __init__(self, config: ConvVaeConfig) -> None:
         super().__init__()
         stages = zip((3, *config.channels[:-1]), config.channels, strict=True)
         self.stages = nn.Sequential(*(down(before, after) for before, after in stages))
@@ -30,7 +30,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """(N, latent_dim) -> logits of the images, (N, 3, H, W) float32; their sigmoid is in 0..1."""
 
-    def __init__(self, config: ConvolutionalConfig) -> None:
+    def __init__(self, config: ConvVaeConfig) -> None:
         super().__init__()
         reduction = 2 ** len(config.channels)
         self.bottom = (config.channels[-1], config.height // reduction, config.width // reduction)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from app.images.arrays import ImageArray
 from model_training.networks.layers import LEAK, LOG_VARIANCE_RANGE, Posterior, down, up
-from model_training.recipe import PrincipalConfig
+from model_training.recipe import PcaVaeConfig
 from model_training.torch_utils import to_float
 
 OVERSAMPLING, ITERATIONS = 64, 6
@@ -82,7 +82,7 @@ def convolution(inputs: int, outputs: int) -> nn.Sequential:
 class Encoder(nn.Module):
     """(N, 3, H, W) in 0..1 -> Posterior."""
 
-    def __init__(self, config: PrincipalConfig) -> None:
+    def __init__(self, config: PcaVaeConfig) -> None:
         super().__init__()
         values = 3 * (config.height // REDUCTION) * (config.width // REDUCTION)
         self.linear = nn.Linear(values, config.latent_dim)
@@ -116,7 +116,7 @@ class Decoder(nn.Module):
     being convolutional, it corrects cars it has never seen about as well as those it was trained on.
     """
 
-    def __init__(self, config: PrincipalConfig) -> None:
+    def __init__(self, config: PcaVaeConfig) -> None:
         super().__init__()
         half, quarter = config.channels
         self.small = (3, config.height // REDUCTION, config.width // REDUCTION)

@@ -6,7 +6,7 @@ from app.images.arrays import ImageArray
 from model_training.networks import conv_vae, pca_vae
 from model_training.networks.layers import Posterior
 from model_training.networks.loss import Likelihood
-from model_training.recipe import ConvolutionalConfig, ModelConfig
+from model_training.recipe import ConvVaeConfig, ModelConfig
 
 
 class VAE(nn.Module):
@@ -18,7 +18,7 @@ class VAE(nn.Module):
         self.encoder: conv_vae.Encoder | pca_vae.Encoder
         self.decoder: conv_vae.Decoder | pca_vae.Decoder
         self.likelihood: Likelihood
-        if isinstance(config, ConvolutionalConfig):
+        if isinstance(config, ConvVaeConfig):
             self.encoder, self.decoder = conv_vae.Encoder(config), conv_vae.Decoder(config)
             self.likelihood = "bernoulli"
         else:

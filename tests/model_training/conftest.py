@@ -15,7 +15,7 @@ from model_training.data.synthetic import draw_cars
 from model_training.distributed import World
 from model_training.export.model_folder import export_run
 from model_training.prior_recipe import PriorConfig
-from model_training.recipe import ConvolutionalConfig, PrincipalConfig, Recipe, TrainingConfig
+from model_training.recipe import ConvVaeConfig, PcaVaeConfig, Recipe, TrainingConfig
 from model_training.run_folder import LATEST, METRICS
 from model_training.train import train
 
@@ -54,15 +54,15 @@ SMALL_PRIOR = PriorConfig.from_dict(
 
 RECIPE = dataclasses.replace(
     Recipe.load("tiny"),
-    model=ConvolutionalConfig(width=24, height=16, channels=(8, 16), latent_dim=6),
+    model=ConvVaeConfig(width=24, height=16, channels=(8, 16), latent_dim=6),
     prior=SMALL_PRIOR,
 )
 
 
-PRINCIPAL = Recipe(
+PCA_RECIPE = Recipe(
     "principal",
     0,
-    PrincipalConfig(width=24, height=16, latent_dim=6, hidden=16, features=4, channels=(8, 12)),
+    PcaVaeConfig(width=24, height=16, latent_dim=6, hidden=16, features=4, channels=(8, 12)),
     TrainingConfig(2, 64, 2e-3, schedule="cosine", linear_rate=0.1, average=0.9, augment=True),
 )
 

@@ -19,7 +19,7 @@ ARGUMENTS = [
 ]
 
 
-CONVOLUTIONAL = """seed = 0
+CONV_RECIPE = """seed = 0
 [model]
 width = 16
 height = 16
@@ -30,7 +30,7 @@ epochs = 2
 batch_size = 256
 learning_rate = 1e-3
 """
-PRINCIPAL = """seed = 0
+PCA_RECIPE = """seed = 0
 [model]
 architecture = "principal"
 width = 16
@@ -49,7 +49,7 @@ augment = true
 """
 
 
-@pytest.fixture(params=[CONVOLUTIONAL, PRINCIPAL], ids=["convolutional", "principal"])
+@pytest.fixture(params=[CONV_RECIPE, PCA_RECIPE], ids=["convolutional", "principal"])
 def recipe_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     path = tmp_path / "small.toml"
     path.write_text(request.param)

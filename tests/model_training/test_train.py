@@ -19,7 +19,7 @@ from model_training.run_folder import BEST, LATEST, METRICS
 from model_training.train import Diverged, Interrupted, learning_rate, train, training_step
 from tests.model_training.conftest import (
     ONE_PROCESS,
-    PRINCIPAL,
+    PCA_RECIPE,
     RECIPE,
     assert_same_weights,
     logged_epochs,
@@ -49,7 +49,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     assert not torch.equal(saved_weights(tmp_path / "a")[name], saved_weights(tmp_path / "c")[name])
 
 
-@pytest.mark.parametrize(("step", "recipe"), [(1, RECIPE), (3, RECIPE), (5, RECIPE), (5, PRINCIPAL)])
+@pytest.mark.parametrize(("step", "recipe"), [(1, RECIPE), (3, RECIPE), (5, RECIPE), (5, PCA_RECIPE)])
 def test_a_run_stopped_by_a_signal_and_resumed_ends_as_an_unbroken_one(
     recipe: Recipe,
     cars: ImageArray,
@@ -104,7 +104,7 @@ def test_the_best_model_is_the_one_with_the_lowest_validation_loss(
 
 
 def test_the_cosine_schedule_rises_and_falls_to_nothing() -> None:
-    rates = [learning_rate(PRINCIPAL.training, step, 200) for step in range(400)]
+    rates = [learning_rate(PCA_RECIPE.training, step, 200) for step in range(400)]
     assert rates[0] < 0.02 * 2e-3
     assert max(rates) == pytest.approx(2e-3, rel=0.2)
     assert 50 < int(np.argmax(rates)) < 150

@@ -13,7 +13,7 @@ from app.inference.session import CPU, Session, SessionSpec, decoder_graph, open
 from app.model.manifest import read_manifest
 from model_training.backends.torch_backend import DecoderGraph, EncoderGraph
 from model_training.networks.vae import VAE
-from model_training.recipe import ConvolutionalConfig
+from model_training.recipe import ConvVaeConfig
 from tests.performance import gpu
 from tests.performance.bench.report import Summary
 from tests.performance.gpu import WAYS, BoundCall, Device, Figure, Floors, Job, Parity, Way
@@ -73,7 +73,7 @@ def test_a_call_that_fails_is_named_with_its_batch(every: list[Job]) -> None:
         def forward(self, _: torch.Tensor) -> torch.Tensor:
             raise RuntimeError("out of memory")
 
-    model = VAE(ConvolutionalConfig(WIDTH, HEIGHT, (4, 8), LATENT_DIM)).eval()
+    model = VAE(ConvVaeConfig(WIDTH, HEIGHT, (4, 8), LATENT_DIM)).eval()
     model.decoder = Broken()  # type: ignore[assignment]
     failed: dict[str, str] = {}
     assert gpu.climb(every[1], Device(), (1, 2), (), model, {"torch": None}, failed) == []
@@ -95,7 +95,7 @@ def test_bound_rows_follow_their_buffer_and_go_through_both_graphs(every: list[J
 @pytest.mark.usefixtures("quick")
 def test_torch_stands_beside_and_other_weights_show_in_the_parity(every: list[Job]) -> None:
     torch.manual_seed(0)
-    model = VAE(ConvolutionalConfig(WIDTH, HEIGHT, (4, 8), LATENT_DIM)).eval()
+    model = VAE(ConvVaeConfig(WIDTH, HEIGHT, (4, 8), LATENT_DIM)).eval()
     for job in every:
         failed: dict[str, str] = {}
         figures = gpu.climb(job, Device(), (2,), (), model, {"torch": None}, failed)

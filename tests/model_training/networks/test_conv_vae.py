@@ -2,9 +2,9 @@ import torch
 
 from model_training.networks.conv_vae import Decoder, Encoder
 from model_training.networks.layers import LOG_VARIANCE_RANGE
-from model_training.recipe import ConvolutionalConfig
+from model_training.recipe import ConvVaeConfig
 
-CONFIG = ConvolutionalConfig(width=24, height=16, channels=(4, 6), latent_dim=5)
+CONFIG = ConvVaeConfig(width=24, height=16, channels=(4, 6), latent_dim=5)
 
 
 def test_each_stage_halves_the_image_and_the_posterior_has_one_value_a_latent() -> None:

@@ -8,10 +8,10 @@ from app.images.arrays import ImageArray
 from app.images.quality import psnr
 from model_training.networks.pca_vae import half_size, principal_components
 from model_training.networks.vae import VAE, parameter_count
-from model_training.recipe import PrincipalConfig, Recipe
+from model_training.recipe import PcaVaeConfig, Recipe
 from model_training.torch_utils import to_float
 
-CONFIG = PrincipalConfig(width=24, height=16, latent_dim=6, hidden=16, features=4, channels=(8, 12))
+CONFIG = PcaVaeConfig(width=24, height=16, latent_dim=6, hidden=16, features=4, channels=(8, 12))
 
 
 def test_the_components_are_orthonormal_and_carry_the_most_variance_first(cars: ImageArray) -> None:

@@ -4,7 +4,7 @@ import torch
 from model_training.networks.layers import LOG_VARIANCE_RANGE
 from model_training.networks.vae import VAE, parameter_count
 from model_training.recipe import Recipe
-from tests.model_training.conftest import PRINCIPAL
+from tests.model_training.conftest import PCA_RECIPE
 
 
 def test_the_output_has_the_shape_of_the_images_and_the_posterior_that_of_the_latents(recipe: Recipe) -> None:
@@ -34,7 +34,7 @@ def test_noise_changes_the_reconstruction_and_zeros_decode_the_mean(recipe: Reci
 def test_logits_become_images_by_a_sigmoid_and_a_gaussians_mean_by_clamping(recipe: Recipe) -> None:
     output = torch.tensor([-2.0, 0.5, 3.0])
     torch.testing.assert_close(VAE(recipe.model).to_images(output), output.sigmoid())
-    assert VAE(PRINCIPAL.model).to_images(output).tolist() == [0.0, 0.5, 1.0]
+    assert VAE(PCA_RECIPE.model).to_images(output).tolist() == [0.0, 0.5, 1.0]
 
 
 @pytest.mark.parametrize("bias", [True, False])
