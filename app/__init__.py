@@ -1,5 +1,4 @@
-"""The HTTP service of a VAE. Sets what NumPy and ONNX Runtime read from the environment as they load; never
-imports torch."""
+"""HTTP service of a VAE, without torch; importing it sets thread and telemetry variables of its libraries."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""`python -m app`: check settings and model, and serve until SIGTERM, in one process or several workers.
+"""Command `python -m app`: settings and model checked, then uvicorn, or its supervisor of worker processes.
 
 Exit code 0 after a drain, 1 after a refusal to start.
 """

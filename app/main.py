@@ -1,4 +1,4 @@
-"""The app: load, verify, warm up, serve, drain."""
+"""FastAPI app: middleware and routers put together, and its lifespan: sessions loaded, served, drained."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""Timings: the seconds of one request by stage, for Server-Timing, the metrics and the log."""
+"""Timings: the seconds of one request by stage, which RequestLog sends as Server-Timing, logs and counts."""
 
 
 class Timings:

@@ -1,4 +1,4 @@
-"""Commands of training: `python -m model_training COMMAND --help`.
+"""Commands: train, fit-prior, sharpen, export, fit-features, evaluate, fit-compressor, compress, plot.
 
 Each imports what it needs when it runs: `evaluate` and `plot` work on an exported model folder without torch.
 """

@@ -1,4 +1,4 @@
-"""Adversarial fine-tuning: the decoder goes on against a discriminator, while the encoder and latents stay.
+"""Adversarial fine-tuning (command sharpen): the decoder against a discriminator, the encoder as it was.
 
 A likelihood leaves what the latent does not say at its mean, which is blur. A discriminator (Larsen et al.
 2016) asks for one sharp answer instead, and, shown what becomes of draws from the prior, for images that

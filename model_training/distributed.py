@@ -1,4 +1,4 @@
-"""World: the processes that torchrun started, training as one would with the same global batch."""
+"""World: the processes of torchrun beside DDP: shards of batches, sums and batch norm over all of them."""
 
 import importlib
 import os

@@ -1,4 +1,4 @@
-"""Responses with images, in the format that was chosen, and with JSON."""
+"""Responses: an image or a grid of several in the format that was chosen, or JSON with data URLs."""
 
 import base64
 from collections.abc import Callable

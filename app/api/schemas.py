@@ -1,4 +1,4 @@
-"""Schemas of queries, bodies and answers: pydantic models that clients' input is checked by and OpenAPI shows."""
+"""Schemas of queries, bodies and answers: pydantic models that check clients' input and that OpenAPI shows."""
 
 from typing import Annotated, Any, Literal
 

@@ -1,4 +1,4 @@
-"""Latent search: latents nearer to their images than the encoder's.
+"""Latent search of the command compress: latents nearer to their images than the encoder's.
 
 An encoder has one pass for every image and leaves a part of what the decoder could show unsaid (the
 amortisation gap: Cremer et al. 2018). Where bytes count and half a second does not, the most probable latent

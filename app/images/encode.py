@@ -1,4 +1,4 @@
-"""Encoding of image arrays: one image or a grid, enlarged, -> JPEG, WebP or GIF files."""
+"""Encoding of image arrays: enlarged, laid out in a grid, -> JPEG, WebP or GIF files (PNG: png.py)."""
 
 import io
 import math

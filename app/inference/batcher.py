@@ -1,5 +1,7 @@
-"""Batcher: a bounded queue and a worker thread that runs the rows of many requests in batches. While one runs
-the next gathers; only for rows that are known to be on their way does it wait, and briefly.
+"""Batcher: a bounded queue of rows with deadlines, and the thread that runs many requests' rows as batches.
+
+While one batch runs the next gathers; only for rows that are known to be on their way does it wait, and
+briefly.
 
 A batcher knows neither images nor ONNX: rows lie along axis 0 of whatever arrays it is given.
 """

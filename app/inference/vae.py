@@ -1,4 +1,4 @@
-"""VAE: encode, decode, reconstruct, sample and interpolate, with one batcher each for encoder and decoder."""
+"""VAE as it is served: encode, decode, reconstruct and measure, sample, interpolate, over two batchers."""
 
 import asyncio
 from collections.abc import Sequence

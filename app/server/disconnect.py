@@ -1,4 +1,4 @@
-"""CancelOnDisconnect: ends the work on a request when its client goes away."""
+"""CancelOnDisconnect: the context in which an endpoint's work is cancelled when its client goes away."""
 
 import asyncio
 from types import TracebackType

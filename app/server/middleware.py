@@ -1,4 +1,4 @@
-"""Middleware in pure ASGI: RequestLog (id, timing, log line), ApiKey, BodyLimit, StartupErrorLine."""
+"""Middleware, outermost first: StartupErrorLine, RequestLog (id, times, log, count, 500), ApiKey, BodyLimit."""
 
 import asyncio
 import hmac

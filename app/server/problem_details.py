@@ -1,4 +1,4 @@
-"""Errors as clients see them: application/problem+json (RFC 9457)."""
+"""Problem details (RFC 9457): the table from exceptions to HTTP statuses, and the answers made of both."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus

@@ -1,4 +1,4 @@
-"""LimitedHttpProtocol: uvicorn's connection with deadlines for slow clients and bounds on connections."""
+"""LimitedHttpProtocol: uvicorn's connection, closed on clients that send or read too slowly, and bounded."""
 
 import secrets
 from asyncio import AbstractEventLoop, TimerHandle, Transport

@@ -1,4 +1,4 @@
-"""Swagger UI at GET /docs: /openapi.json for people, under a security policy of its own.
+"""Swagger UI at GET /docs, its script from a CDN: /openapi.json for people, under a policy of its own.
 
 Its script and style come from the network, as they would weigh more than the service itself. They may talk
 to this service only, and of the page nothing is run but the inline script whose digest is in the policy.

@@ -1,4 +1,4 @@
-"""Backend of a training run: its best checkpoint in PyTorch, computed exactly as the exported graphs do."""
+"""Backend of a training run: its best checkpoint in PyTorch, uint8 to uint8 as the exported graphs."""
 
 from pathlib import Path
 from typing import Any

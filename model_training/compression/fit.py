@@ -1,4 +1,4 @@
-"""Fit of a compressor: statistics of the training images' latents, and the tables that follow from them."""
+"""Fit of a compressor (command fit-compressor): statistics of training latents and the tables that follow."""
 
 import numpy as np
 

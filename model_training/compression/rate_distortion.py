@@ -1,4 +1,4 @@
-"""Rate-distortion curve of compressed latents: bytes against PSNR and SSIM, one point a quantiser step."""
+"""Rate-distortion curve of compressed latents, for evaluate and plot: bytes against PSNR and SSIM."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

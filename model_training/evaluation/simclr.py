@@ -1,4 +1,4 @@
-"""Contrastive training (SimCLR) of the feature network, on images without labels, and its export to ONNX.
+"""Contrastive training (SimCLR, command fit-features) of the feature network, by features.toml.
 
 Two views of an image are to have similar features and those of different images different ones (Chen et al.
 2020). Views are crops, mirror images and changes of colour and light. Nothing in them blurs, and no crop is

@@ -1,4 +1,4 @@
-"""Loss: the negative evidence lower bound (ELBO) and its two parts, in nats per image."""
+"""Loss: the negative ELBO, of a calibrated Gaussian or binary cross-entropy, in nats per image."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Fit of the prior to the latents of the training set: a Gaussian, then the coarse flow, then the fine one.
+"""Fit of the prior (command fit-prior) to training latents: a Gaussian, a coarse flow, a fine flow.
 
 The decoder only knows the region of latent space that the encoder uses, and that region is not N(0, I): the
 dimensions of the aggregate posterior depend on each other (Dai & Wipf 2019). Fitting it afterwards is ex-post
