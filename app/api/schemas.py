@@ -1,4 +1,4 @@
-"""Schemas of queries, bodies and answers: pydantic models that check clients' input and that OpenAPI shows."""
+"""Schemas of queries, bodies and answers: pydantic models that check input and that OpenAPI shows."""
 
 from typing import Annotated, Any, Literal
 

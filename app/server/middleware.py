@@ -1,4 +1,4 @@
-"""Middleware, outermost first: StartupErrorLine, RequestLog (id, times, log, count, 500), ApiKey, BodyLimit."""
+"""Middleware, outermost first: StartupErrorLine, RequestLog (id, times, log line, 500), ApiKey, BodyLimit."""
 
 import asyncio
 import hmac
