@@ -64,7 +64,7 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
     app = FastAPI(
         title="car-vae",
         version=_version(),
-        description="A variational autoencoder for photographs of cars: pictures to latents and back.",
+        description="A variational autoencoder for photographs of cars: images to latents and back.",
         lifespan=_lifespan,
         routes=[*page.routes, swagger.ROUTE],
         middleware=middleware,

@@ -39,12 +39,12 @@ router = Router(route_class=InferenceRoute, tags=["model"], default_response_cla
 
 @router.post(
     "/encode",
-    summary="Pictures to latents",
+    summary="Images to latents",
     openapi_extra=image_bodies(PicturesForm),
     responses=answers(EncodeAnswer, EncodeQuery) | problems(*BODY_ERRORS, 406, *QUEUE_ERRORS),
 )
 async def encode(request: InferenceRequest, query: Annotated[EncodeQuery, Query()]) -> Response:
-    """The posterior of each picture: mean and standard deviation."""
+    """The posterior of each image: mean and standard deviation."""
     files = await request.image_files()
     with CancelOnDisconnect(request):
         posterior = await request.vae.encode(await request.decode(files), request.timings)
@@ -56,12 +56,12 @@ async def encode(request: InferenceRequest, query: Annotated[EncodeQuery, Query(
 
 @router.post(
     "/decode",
-    summary="Latents to pictures",
+    summary="Latents to images",
     openapi_extra=json_body(LatentsBody),
     responses=answers(DecodeAnswer, ImageQuery, "X-Model") | problems(*BODY_ERRORS, 406, 409, *QUEUE_ERRORS),
 )
 async def decode(request: InferenceRequest, query: Annotated[ImageQuery, Query()]) -> Response:
-    """One latent gives its picture, several give one grid, row by row. As JSON, a data URL for each."""
+    """One latent gives its image, several give one grid, row by row. As JSON, a data URL for each."""
     latents = request.latents_in(await request.json_body(LatentsBody))
     request.check_output(len(latents), query.size)
     with CancelOnDisconnect(request):
@@ -71,12 +71,12 @@ async def decode(request: InferenceRequest, query: Annotated[ImageQuery, Query()
 
 @router.post(
     "/reconstruct",
-    summary="Pictures to latents and back",
+    summary="Images to latents and back",
     openapi_extra=image_bodies(PicturesForm),
     responses=answers(ReconstructAnswer, ImageQuery, "X-Model") | problems(*BODY_ERRORS, 406, *QUEUE_ERRORS),
 )
 async def reconstruct(request: InferenceRequest, query: Annotated[ImageQuery, Query()]) -> Response:
-    """Each picture as the model remembers it; as JSON also latents and measures of likeness."""
+    """Each image as the model remembers it; as JSON also latents and measures of likeness."""
     files = await request.image_files()
     request.check_output(len(files), query.size)
     with CancelOnDisconnect(request):
@@ -97,7 +97,7 @@ async def reconstruct(request: InferenceRequest, query: Annotated[ImageQuery, Qu
     | problems(*BODY_ERRORS, 406, *QUEUE_ERRORS),
 )
 async def sample(request: InferenceRequest, query: Annotated[ImageQuery, Query()]) -> Response:
-    """Pictures of latents drawn from the prior. An empty body takes every default."""
+    """Images of latents drawn from the prior. An empty body takes every default."""
     body = await request.body()
     if body and not request.has_json:
         raise UnsupportedBody("send JSON with the content type application/json, or an empty body")
@@ -140,7 +140,7 @@ async def _draw(request: InferenceRequest, options: SampleOptions, size: int | N
     responses=answers(PathAnswer, PathQuery, "X-Model") | problems(*BODY_ERRORS, 406, 409, *QUEUE_ERRORS),
 )
 async def interpolate(request: InferenceRequest, query: Annotated[PathQuery, Query()]) -> Response:
-    """Frames on the way along 2 to 16 latents or pictures: one row of them, an animation (gif), or JSON."""
+    """Frames on the way along 2 to 16 latents or images: one row of them, an animation (gif), or JSON."""
     if request.has_json:
         body = await request.json_body(PathBody)
         given: Latents | list[bytes] = request.latents_in(body)

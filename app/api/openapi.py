@@ -25,7 +25,7 @@ EVERY_HEADER = ("X-Request-ID", "Server-Timing")
 HEADERS = {
     "X-Request-ID": "The client's own id where it sent a sane one, else a new one.",
     "Server-Timing": "Milliseconds spent in each stage.",
-    "X-Model": "Id of the model; with pictures only.",
+    "X-Model": "Id of the model; with images only.",
     "X-Seed": "The seed that repeats the answer.",
     "Retry-After": "Seconds.",
 }

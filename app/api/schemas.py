@@ -120,23 +120,23 @@ class PathForm(PathOptions):
     image: list[bytes] = Field(
         min_length=MIN_WAYPOINTS,
         max_length=MAX_WAYPOINTS,
-        description="Waypoints: 2 to 16 pictures.",
+        description="Waypoints: 2 to 16 images.",
         json_schema_extra={"items": {"type": "string", "format": "binary"}},
     )
 
 
 class PicturesForm(Options):
-    """Fields of a multipart body with pictures."""
+    """Fields of a multipart body with images."""
 
     image: list[bytes] = Field(
         min_length=1,
-        description="A picture; repeat the field for more.",
+        description="An image; repeat the field for more.",
         json_schema_extra={"items": {"type": "string", "format": "binary"}},
     )
 
 
 class EncodeAnswer(BaseModel):
-    """The posterior of each picture."""
+    """The posterior of each image."""
 
     model: str
     latents: list[Latent] = Field(description="Means, or draws where `sample` is true.")
@@ -144,22 +144,22 @@ class EncodeAnswer(BaseModel):
 
 
 class DecodeAnswer(BaseModel):
-    """A picture for each latent."""
+    """An image for each latent."""
 
     model: str
     images: list[DataURL]
 
 
 class ReconstructAnswer(EncodeAnswer):
-    """Each picture as the model sees it again, and how close it comes to the fitted input."""
+    """Each image as the model sees it again, and how close it comes to the fitted input."""
 
     images: list[DataURL]
     psnr: list[float] = Field(description="Peak signal-to-noise ratio in dB.")
-    ssim: list[float] = Field(description="Structural similarity, 1 for equal pictures.")
+    ssim: list[float] = Field(description="Structural similarity, 1 for equal images.")
 
 
 class SampleAnswer(BaseModel):
-    """Pictures drawn from the prior, and what repeats them."""
+    """Images drawn from the prior, and what repeats them."""
 
     model: str
     seed: int
@@ -179,7 +179,7 @@ class PathAnswer(BaseModel):
 
 
 class PictureSize(BaseModel):
-    """Size of a picture in pixels."""
+    """Size of an image in pixels."""
 
     width: int
     height: int

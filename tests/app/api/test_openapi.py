@@ -19,7 +19,7 @@ from tests.app.conftest import Serve
 from tests.images import file_of, photograph
 
 PROMISED = Path(__file__).parent / "openapi-1.0.json"
-"""What the document said in version 1.0: clients are made from it."""
+"""What the document said in version 1.0, without its prose: clients are made from it."""
 
 
 @pytest.fixture
