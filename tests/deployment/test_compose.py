@@ -24,7 +24,7 @@ def defaults(text: str) -> dict[str, str]:
     return dict(re.findall(r"\$\{(\w+):-([^}$]*)", text))
 
 
-def test_form() -> None:
+def test_the_compose_file_is_of_the_compose_specification() -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
     checked = subprocess.run(
         [*command, str(ROOT / "docker-compose.yml")], capture_output=True, text=True, check=False, timeout=60

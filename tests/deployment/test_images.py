@@ -96,7 +96,9 @@ def health(**environment: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(("status", "exit_code"), [(200, 0), (503, 1), (500, 1)])
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
-def test_health_check(status: int, exit_code: int, host: str) -> None:
+def test_the_health_check_ends_well_only_where_the_service_is_ready(
+    status: int, exit_code: int, host: str
+) -> None:
     with answering(status) as port:
         checked = health(CAR_VAE_PORT=str(port), CAR_VAE_HOST=host)
     assert checked.returncode == exit_code

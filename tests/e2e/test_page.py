@@ -296,7 +296,7 @@ def test_the_first_visit_plays_once_unless_motion_is_unwelcome(visiting: Open) -
         expect(visit.part("interpolate", "position")).to_have_value("0")
 
 
-def test_downloads(visit: Visit) -> None:
+def test_a_path_can_be_saved_in_each_format(visit: Visit) -> None:
     panel = visit.open("interpolate?cars=3-0,8-0,5-0")
     with visit.page.expect_download() as gif:
         panel.get_by_role("button", name="Download GIF").click()
@@ -755,7 +755,7 @@ def test_everything_by_keyboard(visit: Visit) -> None:
     visit.expect_address(r"edit\?car=\d+-0")
 
 
-def test_a_phone(visiting: Open) -> None:
+def test_the_page_works_on_a_phone(visiting: Open) -> None:
     with visiting(viewport=PHONE, is_mobile=True, has_touch=True, device_scale_factor=2) as visit:
         visit.open("interpolate?cars=3-0,8-0,5-0,6-0,7-0,9-0")
         for name in PANELS:

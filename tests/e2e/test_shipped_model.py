@@ -27,7 +27,7 @@ def backend(request: pytest.FixtureRequest) -> OnnxBackend:
     return OnnxBackend(MODELS / str(request.param))
 
 
-def test_golden_latents(backend: OnnxBackend) -> None:
+def test_latents_of_known_images_stay_as_they_were(backend: OnnxBackend) -> None:
     golden = json.loads(
         (Path(__file__).parent / f"golden-car-vae-{backend.manifest.version}.json").read_text()
     )

@@ -41,7 +41,7 @@ def test_descendants_are_all_below_and_nothing_else() -> None:
     assert descendants(6, stats) == []
 
 
-def test_pss() -> None:
+def test_memory_is_the_proportional_share_of_a_process() -> None:
     rollup = "55e0-7ffd ---p 00000000 00:00 0  [rollup]\nRss: 9000 kB\nPss:    1234 kB\nPss_Anon: 7 kB\n"
     assert parse_pss(rollup) == 1234 * 1024
     assert parse_pss("") == 0

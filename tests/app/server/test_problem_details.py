@@ -22,7 +22,7 @@ from app.server.problem_details import STATUS, from_service_error, on_http_excep
 SCOPE: dict[str, Any] = {"type": "http", "method": "PUT", "headers": [], "state": {"request_id": "id-1"}}
 
 
-def test_members() -> None:
+def test_a_problem_has_the_members_of_the_standard() -> None:
     response = from_service_error(SCOPE, ImageTooLarge("too large by far"))
     assert response.status_code == 413
     assert response.headers["content-type"] == "application/problem+json"
@@ -74,7 +74,7 @@ def _type_of(kind: type[ServiceError]) -> Any:
     return orjson.loads(from_service_error(SCOPE, error).body)["type"]
 
 
-def test_headers() -> None:
+def test_a_problem_says_in_headers_what_to_do_next() -> None:
     assert from_service_error(SCOPE, QueueFull("full", retry_after=3)).headers["retry-after"] == "3"
     assert int(from_service_error(SCOPE, NotReady("draining")).headers["retry-after"]) > 0
     assert from_service_error(SCOPE, Unauthorized("key")).headers["www-authenticate"].startswith("Bearer")
@@ -101,7 +101,7 @@ async def test_a_wrong_method_is_told_those_of_all_routes_of_the_path() -> None:
     assert orjson.loads(wrong.body)["detail"] == "PUT is not allowed here"
 
 
-def test_plain_problem() -> None:
+def test_a_problem_without_a_kind_has_the_phrase_of_its_status() -> None:
     content = orjson.loads(problem(SCOPE, 500, "ours").body)
     assert content["type"] == "about:blank"
     assert content["title"] == "Internal Server Error"
