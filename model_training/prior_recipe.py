@@ -124,14 +124,14 @@ class PathsConfig:
 
     Attributes:
         count: of paths; fewer where the student would not see so many in as many steps as its teacher's.
-        steps: of a path, by Adams-Bashforth's second order.
+        steps_per_path: of Adams-Bashforth's second order.
         guidance: how much further than it goes the teacher is followed, in units of its difference to the
             weak field.
         guided_from: from which time on, in 0..1.
     """
 
     count: Count
-    steps: Count
+    steps_per_path: Count
     guidance: Amount
     guided_from: Fraction
 
@@ -178,7 +178,7 @@ class MatchingConfig:
         guidance: of the teacher.
         regression_weight: what the distance to the paths' ends weighs; 0 leaves it out.
         fake_steps_ratio: for so many times the steps of its flow the fake score network learns before.
-        fake_steps: of the fake score network, for one of the student's.
+        fake_update_ratio: steps of the fake score network for one of the student's.
         fake_first_learning_rate, fake_learning_rate: before the student goes on, and after.
     """
 
@@ -189,7 +189,7 @@ class MatchingConfig:
     regression_weight: Amount
     fake_batch_size: Count
     fake_steps_ratio: Positive = 0.5
-    fake_steps: Count = 2
+    fake_update_ratio: Count = 2
     fake_first_learning_rate: Positive = 1e-3
     fake_learning_rate: Positive = 5e-4
     fake_betas: Betas = (0.9, 0.99)
@@ -243,7 +243,7 @@ class CoarseConfig:
         batch_size=256,
         learning_rate=1.2e-3,
     )
-    paths: PathsConfig = PathsConfig(count=65_536, steps=12, guidance=0.75, guided_from=0.3)
+    paths: PathsConfig = PathsConfig(count=65_536, steps_per_path=12, guidance=0.75, guided_from=0.3)
     student: CoarseStudentConfig = CoarseStudentConfig(
         width=320, depth=6, steps_ratio=2.0, batch_size=512, learning_rate=1e-3
     )
@@ -277,7 +277,7 @@ class FineConfig:
     weak: FineFieldConfig = FineFieldConfig(
         channels=32, blocks=1, steps_ratio=0.125, batch_size=192, learning_rate=1.5e-3
     )
-    paths: PathsConfig = PathsConfig(count=32_768, steps=10, guidance=1.4, guided_from=0.0)
+    paths: PathsConfig = PathsConfig(count=32_768, steps_per_path=10, guidance=1.4, guided_from=0.0)
     student: FineStudentConfig = FineStudentConfig(
         channels=32, blocks=3, residual=0.3, steps_ratio=2.5, batch_size=256, learning_rate=3e-3
     )

@@ -67,7 +67,7 @@ def guided_ends(starts: Tensor, teacher: Field, weak: Field, config: PathsConfig
     From time `guided_from` on the teacher is followed `guidance` times its difference to the weak network
     further than it goes.
     """
-    points, before, steps = starts.clone(), None, config.steps
+    points, before, steps = starts.clone(), None, config.steps_per_path
     fast = has_bf16(torch.device("cpu"))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=fast):
         for step in range(steps):
@@ -150,7 +150,7 @@ def match_distribution(
         nn.utils.clip_grad_norm_(student.parameters(), optimizer_config.max_gradient_norm)
         optimizer.step()
         update_ema(average, student, config.average, step)
-        for _ in range(config.fake_steps):
+        for _ in range(config.fake_update_ratio):
             update_fake()
         if (step + 1) % LOG_STEPS == 0:
             log.info("distributions at step %d: %.4f", step + 1, float(gradient.square().mean()))

@@ -43,6 +43,7 @@ def test_from_a_folder_to_a_model_that_can_be_served(
     assert manifest.id == "cars/2"
     assert manifest.files.prior is not None
     assert manifest.data == {"trained_on": "forty drawings"}
+    assert manifest.recipe["prior"]["steps"] == 20
     capsys.readouterr()
     assert commands.main(["evaluate", str(model), "--data", folder]) == 0
     measured = json.loads(capsys.readouterr().out)

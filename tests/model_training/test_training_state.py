@@ -53,6 +53,11 @@ def test_resuming_another_recipe_is_refused(
         train(other, cars, other_cars, run_folder, ONE_PROCESS, resume=True)
 
 
+def test_resuming_with_other_settings_of_the_prior_goes_on(recipe: Recipe, run_folder: Path) -> None:
+    other = dataclasses.replace(recipe, prior=dataclasses.replace(recipe.prior, steps=7))
+    assert TrainingState.resume(run_folder / LATEST, other, CPU).recipe == other
+
+
 def test_an_average_of_the_weights_is_what_is_validated_and_kept(
     cars: ImageArray, other_cars: ImageArray, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """The model folder that an export writes: what is in it, and what it leaves as it was."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -17,7 +18,10 @@ from model_training.export.model_folder import MAX_INT8_LOSS
 from model_training.export.onnx_graph import fold_batch_norms
 from model_training.export.parity import ParityError
 from model_training.networks.vae import parameter_count
-from tests.model_training.conftest import export_cars
+from model_training.prior.fit import FittedPrior, Gaussian, save_prior
+from model_training.recipe import Recipe
+from model_training.run_folder import PRIOR
+from tests.model_training.conftest import SMALL_PRIOR, export_cars
 
 
 def test_the_exported_graphs_compute_what_torch_computes(
@@ -75,6 +79,32 @@ def test_a_new_export_keeps_the_card_and_takes_the_prior_along(
     assert json.loads((target / "model.json").read_text())["files"]["prior"]["bytes"] == len(prior)
 
 
+def test_the_manifest_says_what_the_prior_was_really_fitted_by(
+    run_folder: Path, other_cars: ImageArray, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(SMALL_PRIOR, steps=123)
+    gaussian = Gaussian(np.zeros(6), np.eye(6))
+    save_prior(FittedPrior(gaussian, {}, {}, config), run_folder / PRIOR)
+    export_cars(run_folder, tmp_path / "3", other_cars)
+    recipe = Recipe.from_dict(without_epoch(read_manifest(tmp_path / "3").recipe))
+    assert recipe == dataclasses.replace(TorchBackend(run_folder).recipe, prior=config)
+
+
+def test_the_manifest_is_silent_on_a_prior_that_does_not_tell_what_it_was_fitted_by(
+    run_folder: Path, other_cars: ImageArray, tmp_path: Path
+) -> None:
+    np.savez(run_folder / PRIOR, weights=np.ones(1))
+    export_cars(run_folder, tmp_path / "3", other_cars)
+    assert "prior" not in read_manifest(tmp_path / "3").recipe
+
+
+def test_the_manifest_of_a_run_without_a_prior_keeps_its_recipe(
+    finished_run: Path, exported_model: Path
+) -> None:
+    recipe = Recipe.from_dict(without_epoch(read_manifest(exported_model).recipe))
+    assert recipe == TorchBackend(finished_run).recipe
+
+
 def test_the_int8_graphs_come_along_with_what_they_cost(exported_model: Path, other_cars: ImageArray) -> None:
     int8 = read_manifest(exported_model).files.int8
     assert int8 is not None
@@ -97,6 +127,11 @@ def test_int8_graphs_that_lose_too_much_are_left_out_aloud(
     assert read_manifest(tmp_path / "3").files.int8 is None
     assert not list((tmp_path / "3").glob("*int8*"))
     assert re.search(r"no int8 graphs: they would lose -?\d\.\d{3} dB, more than -10\.00 dB", caplog.text)
+
+
+def without_epoch(recipe: dict[str, object]) -> dict[str, object]:
+    """What a manifest says of the recipe itself."""
+    return {name: value for name, value in recipe.items() if name != "best_epoch"}
 
 
 def skew(model: torch.nn.Module) -> torch.nn.Module:

@@ -20,7 +20,7 @@ MATCHING = MatchingConfig(
     fake_steps_ratio=0.6,
 )
 OPTIMIZER = OptimizerConfig()
-PATHS = PathsConfig(count=1000, steps=50, guidance=0.0, guided_from=0.0)
+PATHS = PathsConfig(count=1000, steps_per_path=50, guidance=0.0, guided_from=0.0)
 
 
 class Plain(nn.Module):
