@@ -3,10 +3,13 @@
 Exit code 0 after a drain, 1 after a refusal to start.
 """
 
+import argparse
 import os
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
+from textwrap import fill, indent
 from typing import Any
 
 import uvicorn
@@ -18,23 +21,24 @@ from app.errors import StartupError
 from app.model.manifest import read_model_folder
 from app.server import logging_setup
 from app.server.reuse_port import ReusePortSocket
-from app.settings import Settings
+from app.settings import Settings, version
 
 WORKER_PATIENCE = 10
 """Seconds after which a worker that does not answer its supervisor is replaced; uvicorn's own five are too
 few on a machine that is short of cores."""
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Serve; gives the exit code."""
+    _parser().parse_args(arguments)
     # uvicorn raises the signal again when it has drained: being asked to stop is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         config = configuration(Settings())
     except ValidationError as error:
         for fault in error.errors():
-            name = "_".join(("CAR_VAE", *map(str, fault["loc"][:1]))).upper()
-            print(f"{name}: {fault['msg']}", file=sys.stderr)
+            name = "".join(f"CAR_VAE_{field}: ".upper() for field in fault["loc"][:1])
+            print(name + fault["msg"].removeprefix("Value error, "), file=sys.stderr)
         return 1
     except StartupError as error:
         print(error, file=sys.stderr)
@@ -47,11 +51,29 @@ def main() -> int:
         return 1 if exit_.code == STARTUP_FAILURE else int(exit_.code or 0)
 
 
+def _parser() -> argparse.ArgumentParser:
+    """What the command answers by itself. There are no options: every setting is an environment variable."""
+    settings = "\n".join(
+        f"  CAR_VAE_{name.upper()}\n{indent(fill(field.description or '', 100), ' ' * 6)}"
+        for name, field in Settings.model_fields.items()
+    )
+    parser = argparse.ArgumentParser(
+        prog="python -m app",
+        description="Serve the model over HTTP until SIGTERM.",
+        epilog=f"settings, by environment variables:\n{settings}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"car-vae {version()}")
+    return parser
+
+
 def _serve(config: uvicorn.Config) -> int:
+    bound = config.bind_socket()  # by uvicorn's own way for one worker `::` would be IPv6 alone
     if config.workers == 1:
-        uvicorn.Server(config).run()
+        uvicorn.Server(config).run(sockets=[bound])
         return 0
-    supervisor = Multiprocess(config, [ReusePortSocket.take_over(config.bind_socket())])
+    supervisor = Multiprocess(config, [ReusePortSocket.take_over(bound)])
     try:
         shared = tempfile.TemporaryDirectory(prefix="car-vae-metrics-")
     except OSError:
@@ -83,6 +105,7 @@ def configuration(settings: Settings) -> uvicorn.Config:
         port=settings.port,
         workers=settings.workers,
         timeout_graceful_shutdown=settings.drain_timeout,
+        timeout_keep_alive=settings.keep_alive_timeout,  # type: ignore[arg-type]  # a fraction does as well
         timeout_worker_healthcheck=WORKER_PATIENCE,
         http="app.server.uvicorn_protocol:LimitedHttpProtocol",
         log_config=logging_setup.configuration(settings.log_level, settings.log_format),

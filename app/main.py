@@ -5,8 +5,6 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as package_version
 from types import FrameType
 
 from fastapi import FastAPI
@@ -23,12 +21,14 @@ from app.inference.session import BATCH_ROWS, SessionSpec
 from app.inference.vae import Vae, load_vae
 from app.model.manifest import ModelFolder, read_model_folder
 from app.server.metrics import Metrics
-from app.server.middleware import ApiKey, BodyLimit, RequestLog, StartupErrorLine
+from app.server.middleware import ApiKey, BodyLimit, FaultsAsProblems, RequestLog, StartupErrorLine
 from app.server.problem_details import on_http_exception, on_service_error
-from app.settings import Settings
+from app.settings import Settings, version
 from app.state import AppState
 from app.web import swagger
-from app.web.page import Page
+from app.web.page import ASSETS, PAGE, Page
+
+OPENAPI = "/openapi.json"
 
 
 def create_app(settings: Settings | None = None, folder: ModelFolder | None = None) -> FastAPI:
@@ -42,7 +42,8 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
     keys = settings.read_keys()
     page = Page()
     protected = frozenset(paths(endpoints.router))
-    named = protected.union(("/",), paths(health.router))
+    open_paths = frozenset((PAGE, swagger.PATH, OPENAPI, *paths(health.router)))
+    named = protected.union((PAGE,), paths(health.router))
     metrics = Metrics(named, settings.queue_timeout, settings.max_batch_rows or max(BATCH_ROWS.values()))
     # From the outside in: what is refused early costs little.
     middleware = [Middleware(StartupErrorLine), Middleware(RequestLog, observer=metrics, endpoints=named)]
@@ -52,24 +53,26 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
                 CORSMiddleware,
                 allow_origins=settings.cors_origins,
                 allow_methods=["GET", "POST"],
-                allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
+                allow_headers=["*"],  # tracing adds headers of its own, and none of them is trusted here
                 expose_headers=["Retry-After", "Server-Timing", "X-Model", "X-Request-ID", "X-Seed"],
             )
         )
+    middleware.append(Middleware(FaultsAsProblems))
     if keys:
-        middleware.append(Middleware(ApiKey, keys=keys, protected=protected))
+        middleware.append(Middleware(ApiKey, keys=keys, open_paths=open_paths, open_below=ASSETS))
     middleware.append(
         Middleware(BodyLimit, max_body_bytes=settings.max_body_bytes, max_held_bytes=settings.max_held_bytes)
     )
     app = FastAPI(
         title="car-vae",
-        version=_version(),
+        version=version(),
         description="A variational autoencoder for photographs of cars: images to latents and back.",
         lifespan=_lifespan,
         routes=[*page.routes, swagger.ROUTE],
         middleware=middleware,
         exception_handlers={ServiceError: on_service_error, HTTPException: on_http_exception},
         generate_unique_id_function=lambda route: route.name,
+        openapi_url=OPENAPI,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -81,13 +84,6 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
     document = openapi.document(app, protected if keys else frozenset())
     app.openapi = lambda: document  # type: ignore[method-assign]  # FastAPI's own way to extend it
     return app
-
-
-def _version() -> str:
-    try:
-        return package_version("car-vae")
-    except PackageNotFoundError:  # run from a checkout
-        return "0"
 
 
 @asynccontextmanager

@@ -2,8 +2,10 @@
 against."""
 
 import re
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -83,6 +85,12 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds within which a client has to take the next 64 KiB of its answer.",
     )
+    keep_alive_timeout: float = Field(
+        default=5.0,
+        gt=0,
+        description="Seconds after an answer in which a connection waits for the next request. Keep it above "
+        "that of a load balancer's connections to the service.",
+    )
     max_connections: int = Field(
         default=768,
         ge=1,
@@ -130,6 +138,22 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level that is logged; requests are `info`, probes `debug`."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_unset(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """As in lines of an env file that nobody filled in; but without a key that was meant, all get in."""
+        return {name: value for name, value in values.items() if value != "" or name.startswith("api_keys")}
+
+    @field_validator("port", mode="before")
+    @classmethod
+    def _no_port_of_kubernetes(cls, value: object) -> object:
+        if isinstance(value, str) and value.startswith("tcp://"):
+            raise ValueError(
+                f"{value!r} is no port; Kubernetes sets this variable for a service named car-vae: give that "
+                "service another name, or its pods enableServiceLinks: false"
+            )
+        return value
 
     @field_validator("api_keys", mode="before")
     @classmethod
@@ -180,3 +204,11 @@ class Settings(BaseSettings):
                 f"CAR_VAE_API_KEYS_FILE: {self.api_keys_file} has no keys; unset the variable to need none"
             )
         return keys + found
+
+
+def version() -> str:
+    """The version of the package."""
+    try:
+        return package_version("car-vae")
+    except PackageNotFoundError:  # run from a checkout
+        return "0"

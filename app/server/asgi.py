@@ -16,3 +16,11 @@ def header(scope: Scope, name: bytes) -> bytes | None:
         if key == name:
             return bytes(value)
     return None
+
+
+def route_path(scope: Scope) -> str:
+    """The path that routes are compared with: without the root path that a proxy serves the app under."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    within = path.removeprefix(root)
+    return within if within == "" or within.startswith("/") else path

@@ -1,4 +1,4 @@
-"""Middleware, outermost first: StartupErrorLine, RequestLog (id, times, log line, 500), ApiKey, BodyLimit."""
+"""Middleware, outermost first: StartupErrorLine, RequestLog, FaultsAsProblems, ApiKey, BodyLimit."""
 
 import asyncio
 import hmac
@@ -12,7 +12,7 @@ from typing import Protocol
 from starlette.requests import ClientDisconnect
 
 from app.errors import BodyTooLarge, NotReady, QueueFull, StartupError, Unauthorized
-from app.server.asgi import App, Message, Receive, Scope, Send, header
+from app.server.asgi import App, Message, Receive, Scope, Send, header, route_path
 from app.server.problem_details import from_service_error, problem
 from app.timings import Timings
 
@@ -28,6 +28,8 @@ HARDENING = (
 """Headers of every answer that has not its own."""
 PROBES = frozenset(("/health/live", "/health/ready", "/metrics"))
 """Asked every few seconds: logged for debugging only, unless they fail."""
+OTHER = "other"
+"""The path in the log of a request that is to none of ours: what else clients write stays out of it."""
 OUTCOMES = {429: "refused", 503: "refused", 504: "late", CLIENT_GONE: "client gone"}
 """Outcomes in the log of statuses that say more than their family does."""
 
@@ -42,8 +44,8 @@ class RequestObserver(Protocol):
 
 
 class RequestLog:
-    """Gives every request its id, its Timings and its line in the log, every answer X-Request-ID,
-    Server-Timing and HARDENING, and every unexpected exception status 500 with the traceback in the log."""
+    """Gives every request its id, its Timings and its line in the log, and every answer X-Request-ID,
+    Server-Timing and HARDENING."""
 
     def __init__(self, app: App, observer: RequestObserver, endpoints: frozenset[str]) -> None:
         """Wrap an app; only paths in `endpoints` are logged by name."""
@@ -79,29 +81,13 @@ class RequestLog:
             await self._app(scope, receive, traced)
         except ClientDisconnect:
             logger.debug("the client of request %s has gone", request_id)
-        except asyncio.CancelledError:
-            if status == CLIENT_GONE:
-                late = NotReady("the service was shut down before the request was done")
-                await from_service_error(scope, late)(scope, receive, traced)
-            raise
-        except Exception:
-            logger.exception("request %s to %s failed", request_id, self._endpoint(scope))
-            if status != CLIENT_GONE:
-                raise
-            detail = "a fault of this service; its log has the request id"
-            await problem(scope, 500, detail)(scope, receive, traced)
         finally:
             seconds = time.perf_counter() - started
-            self._observer.request(scope["path"], status, seconds, timings)
-            self._log(scope, status, seconds, timings)
+            path = route_path(scope)
+            self._observer.request(path, status, seconds, timings)
+            self._log(scope, path if path in self._endpoints else OTHER, status, seconds, timings)
 
-    def _endpoint(self, scope: Scope) -> str:
-        """The path where it is one of ours: what else clients write stays out of the log."""
-        path: str = scope["path"]
-        return path if path in self._endpoints else "other"
-
-    def _log(self, scope: Scope, status: int, seconds: float, timings: Timings) -> None:
-        endpoint = self._endpoint(scope)
+    def _log(self, scope: Scope, endpoint: str, status: int, seconds: float, timings: Timings) -> None:
         level = logging.DEBUG if status < 400 and endpoint in PROBES else logging.INFO
         if not logger.isEnabledFor(level):
             return
@@ -130,29 +116,78 @@ def _server_timing(timings: Timings, total: float) -> bytes:
     return ", ".join(filter(None, parts)).encode()
 
 
-class ApiKey:
-    """Lets only requests with a known key through to the protected paths."""
+class FaultsAsProblems:
+    """Answers with a problem where an exception would leave the app: 500, with the traceback in the log, and
+    503 for what a shutdown interrupts. Stands within CORS, so that pages of other origins may read it."""
 
-    def __init__(self, app: App, keys: Sequence[str], protected: frozenset[str]) -> None:
+    def __init__(self, app: App) -> None:
         self._app = app
-        self._keys = [key.encode() for key in keys]
-        self._protected = protected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] in self._protected and not self._known(scope):
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except ClientDisconnect:
+            raise
+        except asyncio.CancelledError:
+            if not started:
+                late = NotReady("the service was shut down before the request was done")
+                await from_service_error(scope, late)(scope, receive, send)
+            raise
+        except Exception:
+            logger.exception("request %s failed", scope["state"]["request_id"])
+            if started:
+                raise
+            detail = "a fault of this service; its log has the request id"
+            await problem(scope, 500, detail)(scope, receive, send)
+
+
+class ApiKey:
+    """Lets requests without a known key through to what is open, and to nothing else."""
+
+    def __init__(self, app: App, keys: Sequence[str], open_paths: frozenset[str], open_below: str) -> None:
+        """Wrap an app.
+
+        Args:
+            keys: any of which is enough.
+            open_paths: need none.
+            open_below: nor do paths that begin so.
+        """
+        self._app = app
+        self._keys = [key.encode() for key in keys]
+        self._open_paths = open_paths
+        self._open_below = open_below
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not (self._is_open(route_path(scope)) or self._has_key(scope)):
             refusal = Unauthorized("send a valid key as `Authorization: Bearer <key>` or `X-API-Key: <key>`")
             await from_service_error(scope, refusal)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _known(self, scope: Scope) -> bool:
-        given = header(scope, b"x-api-key")
-        if given is None:
-            kind, _, given = (header(scope, b"authorization") or b"").partition(b" ")
-            if kind.lower() != b"bearer":
-                return False
+    def _is_open(self, path: str) -> bool:
+        return path in self._open_paths or path.startswith(self._open_below)
+
+    def _has_key(self, scope: Scope) -> bool:
+        given = []
+        for name, value in scope["headers"]:
+            if name == b"x-api-key":
+                given.append(value.strip())
+            elif name == b"authorization":
+                kind, _, credentials = value.strip().partition(b" ")
+                if kind.lower() == b"bearer":
+                    given.append(credentials.strip())
         # No short cut at the first match: the time taken must not tell which key comes close.
-        return sum([hmac.compare_digest(given.strip(), key) for key in self._keys]) > 0
+        return sum([hmac.compare_digest(one, key) for one in given for key in self._keys]) > 0
 
 
 class BodyLimit:

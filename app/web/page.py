@@ -12,7 +12,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 FOLDER = Path(__file__).parent / "static"
-PAGE = "index.html"
+INDEX = "index.html"
+PAGE = "/"
+ASSETS = "/static/"
+"""Where the page is, and below which all that it needs."""
 
 MEDIA_TYPES = MappingProxyType(
     {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -70,13 +73,13 @@ class Page:
         for name, content in contents.items():
             whole.update(b"%s %d " % (name.encode(), len(content)) + content)
         self.digest = whole.hexdigest()[:16]
-        contents[PAGE] = contents[PAGE].replace(b'"static/', f'"static/{self.digest}/'.encode())
+        contents[INDEX] = contents[INDEX].replace(b'"static/', f'"static/{self.digest}/'.encode())
         self._files = {name: _file(name, content) for name, content in contents.items()}
-        self.routes = (Route("/", self.page), Route("/static/{digest}/{name:path}", self.asset))
+        self.routes = (Route(PAGE, self.page), Route(ASSETS + "{digest}/{name:path}", self.asset))
 
     async def page(self, request: Request) -> Response:
         """GET /: the page itself, asked for each time, as it names the files of this version."""
-        return _answer(request, self._files[PAGE], ASKED_EACH_TIME)
+        return _answer(request, self._files[INDEX], ASKED_EACH_TIME)
 
     async def asset(self, request: Request) -> Response:
         """GET /static/<digest>/<name>: what the page needs.

@@ -46,4 +46,5 @@ async def docs(_: Request) -> Response:
     return HTMLResponse(HTML, headers={"Content-Security-Policy": POLICY})
 
 
-ROUTE = Route("/docs", docs)
+PATH = "/docs"
+ROUTE = Route(PATH, docs)

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
-from app.__main__ import configuration
+from app.__main__ import configuration, main
 from app.model import manifest
-from app.settings import Settings
+from app.settings import Settings, version
 from tests.app.conftest import client_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -93,6 +93,36 @@ async def test_model_files_are_read_once_a_start(settings: Settings, monkeypatch
         assert (await client.get("/health/ready")).status_code == 200
     assert opened == {"encoder.onnx": 1, "decoder.onnx": 1, "prior.npz": 1}
     assert app.state.app_state.folder is None
+
+
+def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert [name for name in Settings.model_fields if f"CAR_VAE_{name.upper()}\n" not in said] == []
+
+
+def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"car-vae {version()}\n"
+
+
+@pytest.mark.parametrize("argument", ["--port=1", "serve", "--vers"])
+def test_unknown_arguments_are_refused(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([argument])
+    assert ended.value.code == 2
+    assert argument in capsys.readouterr().err
+
+
+def test_a_port_that_kubernetes_set_is_explained(model_folder: Path) -> None:
+    output = refusal(model_dir=model_folder, port="tcp://10.0.0.1:8000")
+    assert output.startswith("CAR_VAE_PORT: ")
+    assert "Kubernetes" in output
+    assert "enableServiceLinks" in output
 
 
 def test_wrong_settings_are_named(model_folder: Path) -> None:
@@ -195,4 +225,4 @@ def test_a_taken_port_is_refused(model_folder: Path) -> None:
     with running(model_dir=model_folder, device="cpu", port=0) as process:
         assert process.stdout is not None
         address = next(found for line in process.stdout if (found := re.search(r"127\.0\.0\.1:(\d+)", line)))
-        assert "address already in use" in refusal(model_dir=model_folder, device="cpu", port=address[1])
+        assert "Address already in use" in refusal(model_dir=model_folder, device="cpu", port=address[1])

@@ -86,12 +86,29 @@ async def test_sigterm_turns_readiness_false_before_the_server_stops(settings: S
         signal.signal(signal.SIGTERM, before)
 
 
-async def test_an_unexpected_fault_is_a_problem_without_details(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+async def test_an_unexpected_fault_is_a_problem_that_allowed_origins_may_read(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> bytes:
         raise RuntimeError("/opt/secret")
 
     monkeypatch.setattr("app.api.responses.grid", broken)
-    problem = check_problem(await client.get("/sample"), 500)
+    async with serve(cors_origins="https://example.org") as client:
+        answer = await client.get("/sample", headers={"Origin": "https://example.org"})
+    problem = check_problem(answer, 500)
     assert "secret" not in str(problem)
+    assert answer.headers["access-control-allow-origin"] == "https://example.org"
+
+
+async def test_below_a_root_path_everything_is_as_it_is_without(serve: Serve) -> None:
+    async with serve(api_keys="key") as client:
+        app = client._transport.app  # type: ignore[attr-defined]
+        transport = httpx.ASGITransport(app, root_path="/cars")
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as below:
+            check_problem(await below.post("/cars/encode"), 401)
+            check_problem(await below.get("/cars/sample"), 401)
+            check_problem(await below.get("/sample"), 401)
+            drawn = await below.get("/cars/sample", headers={"X-API-Key": "key"})
+            assert (drawn.status_code, drawn.headers["content-type"]) == (200, "image/png")
+            assert (await below.get("/cars/openapi.json")).json()["servers"][0] == {"url": "/cars"}
+            assert 'endpoint="/sample"' in (await below.get("/cars/metrics")).text

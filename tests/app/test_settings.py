@@ -31,6 +31,18 @@ def test_an_empty_key_is_refused(monkeypatch: pytest.MonkeyPatch, keys: str) -> 
     assert "sesame" not in str(caught.value)
 
 
+def test_empty_variables_count_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in set(Settings.model_fields) - {"api_keys", "api_keys_file"}:
+        monkeypatch.setenv(f"CAR_VAE_{name.upper()}", "")
+    assert Settings() == Settings.model_construct()
+
+
+def test_an_empty_name_of_a_file_with_keys_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAR_VAE_API_KEYS_FILE", "")
+    with pytest.raises(KeysUnreadable):
+        Settings().read_keys()
+
+
 def test_keys_are_not_shown() -> None:
     settings = Settings(api_keys="open sesame")  # type: ignore[arg-type]
     assert "sesame" not in repr(settings)
@@ -94,7 +106,7 @@ def test_origins_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().cors_origins == ("https://example.org", "http://localhost:3000")
 
 
-@pytest.mark.parametrize("origins", ["", "*", "example.org", "https://example.org/", "https://*.org", "null"])
+@pytest.mark.parametrize("origins", ["*", "example.org", "https://example.org/", "https://*.org", "null"])
 def test_other_origins_are_refused(monkeypatch: pytest.MonkeyPatch, origins: str) -> None:
     monkeypatch.setenv("CAR_VAE_CORS_ORIGINS", origins)
     with pytest.raises(ValidationError, match="cors_origins"):

@@ -32,6 +32,7 @@ WHEN_TO_CHANGE = {
     "body_timeout": "For clients on slow lines.",
     "header_timeout": "For clients on slow lines, behind no load balancer of yours.",
     "send_timeout": "For clients on slow lines, behind no load balancer of yours.",
+    "keep_alive_timeout": "Above the idle time of a load balancer's connections, or it meets closed ones.",
     "max_connections": "With the limit of open files, when many clients keep connections open.",
     "decode_timeout": "With `max_pixels`, on slow machines.",
     "max_batch_rows": "With a GPU: higher for throughput, when the batches are full.",

@@ -552,12 +552,13 @@ async def test_pages_of_allowed_origins_only_may_read_answers(serve: Serve) -> N
     preflight = {
         "Origin": "https://example.org",
         "Access-Control-Request-Method": "POST",
-        "Access-Control-Request-Headers": "content-type,x-api-key",
+        "Access-Control-Request-Headers": "content-type,x-api-key,traceparent,baggage",
     }
     async with serve(cors_origins="https://example.org", api_keys="key") as client:
         answer = await client.options("/encode", headers=preflight)
         assert answer.status_code == 200
         assert answer.headers["access-control-allow-origin"] == "https://example.org"
+        assert "traceparent" in answer.headers["access-control-allow-headers"]
         assert "access-control-allow-credentials" not in answer.headers
         refused = await client.post("/encode", headers={"Origin": "https://example.org"})
         check_problem(refused, 401)

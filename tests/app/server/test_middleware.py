@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from app.errors import BodyTooLarge, QueueFull, StartupError
 from app.server.asgi import App, Message, Receive, Scope, Send
-from app.server.middleware import ApiKey, BodyLimit, RequestLog, StartupErrorLine
+from app.server.middleware import ApiKey, BodyLimit, FaultsAsProblems, RequestLog, StartupErrorLine
 from app.server.problem_details import from_service_error
 from app.timings import Timings
 from tests.app.server.conftest import no_more
@@ -41,8 +41,9 @@ async def fine(scope: Scope, _: Receive, send: Send) -> None:
     await answer(send)
 
 
-def client_of(app: App) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service")
+def client_of(app: App, root_path: str = "") -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app, root_path=root_path)
+    return httpx.AsyncClient(transport=transport, base_url="http://service")
 
 
 async def test_every_answer_has_an_id_and_its_timings() -> None:
@@ -74,7 +75,7 @@ async def test_an_unexpected_exception_is_hidden_and_logged(caplog: pytest.LogCa
         raise RuntimeError("secret")
 
     seen = Seen()
-    async with client_of(RequestLog(broken, seen, PATHS)) as client:
+    async with client_of(RequestLog(FaultsAsProblems(broken), seen, PATHS)) as client:
         answered = await client.get("/a", headers={"X-Request-ID": "mine"})
     assert answered.status_code == 500
     assert answered.headers["content-type"] == "application/problem+json"
@@ -91,7 +92,7 @@ async def test_an_exception_in_the_middle_of_an_answer_breaks_it_off() -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        async with client_of(RequestLog(broken, Seen(), PATHS)) as client:
+        async with client_of(RequestLog(FaultsAsProblems(broken), Seen(), PATHS)) as client:
             await client.get("/")
 
 
@@ -122,7 +123,8 @@ async def test_a_request_cut_off_by_the_shutdown_is_told_so() -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    guarded = RequestLog(endless, Seen(), PATHS)({"type": "http", "path": "/a", "headers": []}, no_more, send)
+    layers = RequestLog(FaultsAsProblems(endless), Seen(), PATHS)
+    guarded = layers({"type": "http", "path": "/a", "headers": []}, no_more, send)
     task = asyncio.ensure_future(guarded)
     await started.wait()
     task.cancel()
@@ -184,8 +186,9 @@ async def test_each_request_is_one_line_of_the_log_without_what_clients_wrote(
     assert record.levelno == level
 
 
-def key_guard() -> httpx.AsyncClient:
-    return client_of(RequestLog(ApiKey(fine, ["first", "second"], frozenset(("/encode",))), Seen(), PATHS))
+def key_guard(root_path: str = "") -> httpx.AsyncClient:
+    guarded = ApiKey(fine, ["first", "second"], frozenset(("/", "/metrics")), "/static/")
+    return client_of(RequestLog(guarded, Seen(), PATHS), root_path)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +198,8 @@ def key_guard() -> httpx.AsyncClient:
         {"Authorization": "bearer second"},
         {"X-API-Key": "second"},
         {"X-API-Key": "first", "Authorization": "Basic eDp5"},
+        {"X-API-Key": "foreign", "Authorization": "Bearer first"},
+        {"X-API-Key": "first", "Authorization": "Bearer foreign"},
     ],
 )
 async def test_a_known_key_opens_in_either_header(headers: dict[str, str]) -> None:
@@ -214,7 +219,7 @@ async def test_a_known_key_opens_in_either_header(headers: dict[str, str]) -> No
         {"Authorization": "Bearer firs"},
         {"X-API-Key": ""},
         {"X-API-Key": "first,second"},
-        {"X-API-Key": "wrong", "Authorization": "Bearer first"},
+        {"X-API-Key": "wrong", "Authorization": "Bearer wrong"},
     ],
 )
 async def test_any_other_key_is_refused(headers: dict[str, str]) -> None:
@@ -231,9 +236,32 @@ async def test_a_key_that_is_no_ascii_is_merely_wrong() -> None:
     assert answered.status_code == 401
 
 
-async def test_other_paths_need_no_key() -> None:
+@pytest.mark.parametrize("path", ["/", "/metrics", "/static/5/page.js"])
+async def test_what_is_open_needs_no_key(path: str) -> None:
     async with key_guard() as client:
-        assert (await client.get("/metrics")).status_code == 200
+        assert (await client.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/encode", "/Metrics", "/metrics/", "/static", "/unknown", "/%2e/"])
+async def test_whatever_is_not_open_needs_a_key(path: str) -> None:
+    async with key_guard() as client:
+        assert (await client.get(path)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/cars/encode", 401), ("/cars/metrics", 200), ("/cars/static/5/page.js", 200), ("/carsmetrics", 401)],
+)
+async def test_below_a_root_path_the_routed_path_decides(path: str, status: int) -> None:
+    async with key_guard(root_path="/cars") as client:
+        assert (await client.get(path)).status_code == status
+
+
+async def test_below_a_root_path_the_routed_path_is_counted() -> None:
+    seen = Seen()
+    async with client_of(RequestLog(fine, seen, PATHS), root_path="/cars") as client:
+        await client.get("/cars/a")
+    assert seen.requests == [("/a", 200, ["read"])]
 
 
 async def reading(scope: Scope, receive: Receive, send: Send) -> None:

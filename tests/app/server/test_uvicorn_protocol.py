@@ -6,6 +6,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -40,7 +41,11 @@ def connect(service: Running) -> socket.socket:
 
 def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of the next answer; status 0 where the connection was closed instead."""
-    stream = connection.makefile("rb")
+    return read_next(connection.makefile("rb"))
+
+
+def read_next(stream: BinaryIO) -> tuple[int, dict[str, str], bytes]:
+    """The same from a stream, which has the answers after it too."""
     line = stream.readline()
     if not line:
         return 0, {}, b""
@@ -241,3 +246,114 @@ def test_lost_clients_leave_nothing_behind(service: Running) -> None:
             connection.sendall(request("POST", "/reconstruct", *form([JPEG] * 8)))
     wait_until(lambda: service.usage().descriptors <= before)
     assert answer_to(service, request("POST", "/encode", JPEG))[0] == 200
+
+
+OFFERS = {
+    "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n",
+    "websocket": b"Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+    "unknown": b"Upgrade: something/7\r\nConnection: keep-alive, Upgrade\r\n",
+}
+SAMPLE = b'{"count": 2, "seed": 7}'
+FOLLOWING = b"GET /model HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def offering(offer: bytes, framing: bytes, body: bytes) -> bytes:
+    head = b"POST /sample?format=json HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    return head + offer + framing + b"\r\n" + body
+
+
+def sent_in(connection: socket.socket, *packets: bytes) -> None:
+    """Send packets that arrive one by one."""
+    for packet in packets:
+        connection.sendall(packet)
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+@pytest.mark.parametrize("sending", ["one packet", "two packets", "byte by byte", "chunked"])
+def test_an_offer_to_upgrade_does_not_end_the_body(service: Running, offer: str, sending: str) -> None:
+    if sending == "chunked":
+        body = b"a\r\n" + SAMPLE[:10] + b"\r\n%x\r\n" % len(SAMPLE[10:]) + SAMPLE[10:] + b"\r\n0\r\n\r\n"
+        whole = offering(OFFERS[offer], b"Transfer-Encoding: chunked\r\n", body)
+    else:
+        whole = offering(OFFERS[offer], b"Content-Length: %d\r\n" % len(SAMPLE), SAMPLE)
+    with connect(service) as connection:
+        if sending == "two packets":
+            cut = whole.index(SAMPLE)
+            sent_in(connection, whole[:cut], whole[cut:] + FOLLOWING)
+        elif sending == "byte by byte":
+            for place in range(len(whole)):
+                connection.sendall(whole[place : place + 1])
+            connection.sendall(FOLLOWING)
+        else:
+            connection.sendall(whole + FOLLOWING)
+        answers = connection.makefile("rb")
+        status, _, content = read_next(answers)
+        answer = json.loads(content)
+        assert (status, answer["seed"], len(answer["images"])) == (200, 7, 2)
+        status, _, content = read_next(answers)
+        assert (status, json.loads(content)["latent_dim"]) == (200, len(answer["latents"][0]))
+
+
+def test_many_offers_in_one_packet_are_all_served_in_their_order(service: Running) -> None:
+    ask = b"GET /sample?format=json&seed=%d HTTP/1.1\r\nHost: x\r\n" + OFFERS["h2c"] + b"\r\n"
+    with connect(service) as connection:
+        connection.sendall(b"".join(ask % seed for seed in range(20)))
+        answers = connection.makefile("rb")
+        seeds = [json.loads(read_next(answers)[2])["seed"] for _ in range(20)]
+    assert seeds == list(range(20))
+
+
+def test_no_request_can_be_hidden_in_the_body_of_an_offer(service: Running) -> None:
+    body = FOLLOWING
+    with connect(service) as connection:
+        framing = b"Content-Length: %d\r\nConnection: close\r\n" % len(body)
+        connection.sendall(offering(OFFERS["h2c"], framing, body))
+        answers = connection.makefile("rb")
+        assert [read_next(answers)[0] for _ in range(2)] == [400, 0]
+
+
+def test_a_client_that_closes_its_side_after_the_request_gets_the_answer(service: Running) -> None:
+    for _ in range(5):
+        with connect(service) as connection:
+            connection.sendall(request("POST", "/reconstruct", *form([JPEG] * 4)))
+            connection.shutdown(socket.SHUT_WR)
+            status, headers, content = read_answer(connection)
+            assert (status, headers["content-type"]) == (200, "image/png")
+            assert content.startswith(b"\x89PNG")
+            assert connection.recv(1) == b""
+
+
+def test_pipelined_requests_are_all_answered_after_the_client_closed_its_side(service: Running) -> None:
+    with connect(service) as connection:
+        connection.sendall(FOLLOWING * 3)
+        connection.shutdown(socket.SHUT_WR)
+        answers = connection.makefile("rb")
+        assert [read_next(answers)[0] for _ in range(4)] == [200, 200, 200, 0]
+
+
+def test_a_client_that_closes_its_side_within_the_request_is_let_go(service: Running) -> None:
+    with connect(service) as connection:
+        connection.sendall(request("POST", "/encode", *form([JPEG]))[:-9])
+        connection.shutdown(socket.SHUT_WR)
+        assert is_closed(connection)
+
+
+def test_whoever_is_refused_can_read_why_however_much_it_sends(service: Running) -> None:
+    endless = b"GET / HTTP/1.1\r\nX: " + b"x" * 400_000
+    for _ in range(5):
+        with connect(service) as connection:
+            connection.sendall(endless)
+            check_problem(read_answer(connection), 431)
+
+
+@pytest.mark.parametrize(("excess", "status"), [(0, 200), (1, 431)])
+def test_headers_may_be_as_large_as_is_promised_and_no_larger(
+    service: Running, excess: int, status: int
+) -> None:
+    target, host = b"/model", b"x"
+    used = len(target) + len(b"host: \r\n") + len(host) + len(b"filler: \r\n")
+    filler = b"y" * (64 * 2**10 - used + excess)
+    with connect(service) as connection:
+        connection.sendall(b"GET %s HTTP/1.1\r\nhost: %s\r\nfiller: %s\r\n\r\n" % (target, host, filler))
+        assert read_answer(connection)[0] == status
