@@ -221,6 +221,18 @@ def test_each_worker_tells_the_metrics_of_all(
     assert not list(tmp_path.glob("car-vae-*"))
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_address_of_all_means_both_families(model_folder: Path, workers: int) -> None:
+    if not Path("/proc/net/if_inet6").exists():
+        pytest.skip("no IPv6 here")
+    with running(model_dir=model_folder, device="cpu", host="::", port=0, workers=workers) as process:
+        assert process.stdout is not None
+        port = next(found[1] for line in process.stdout if (found := re.search(r"http://\S*:(\d+)", line)))
+        for host in ("127.0.0.1", "[::1]"):
+            with listening(f"http://{host}:{port}/health/live") as answer:
+                assert answer.status == 200
+
+
 def test_a_taken_port_is_refused(model_folder: Path) -> None:
     with running(model_dir=model_folder, device="cpu", port=0) as process:
         assert process.stdout is not None

@@ -5,6 +5,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -357,3 +358,17 @@ def test_headers_may_be_as_large_as_is_promised_and_no_larger(
     with connect(service) as connection:
         connection.sendall(b"GET %s HTTP/1.1\r\nhost: %s\r\nfiller: %s\r\n\r\n" % (target, host, filler))
         assert read_answer(connection)[0] == status
+
+
+def test_in_a_storm_of_connections_every_one_is_answered(service: Running) -> None:
+    """Those that are closed to make room may have sent a request already."""
+    ask = request("POST", "/encode", *form([JPEG]))
+    opened = [connect(service) for _ in range(2 * MAX_CONNECTIONS)]
+    for connection in opened:
+        with suppress(ConnectionError):  # it has its answer already
+            connection.sendall(ask)
+    statuses = [read_answer(connection)[0] for connection in opened]
+    for connection in opened:
+        connection.close()
+    assert set(statuses) == {200, 503}
+    assert statuses.count(503) >= MAX_CONNECTIONS
