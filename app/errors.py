@@ -51,7 +51,15 @@ class MalformedBody(ServiceError):
 
 
 class UnsupportedBody(ServiceError):
-    """The content type of the body is not one this endpoint reads."""
+    """The content type or encoding of the body is not one this endpoint reads.
+
+    Attributes:
+        accept_encoding: the encodings that are read, where it is the encoding.
+    """
+
+    def __init__(self, message: str, accept_encoding: str | None = None) -> None:
+        super().__init__(message)
+        self.accept_encoding = accept_encoding
 
 
 class BodyTooLarge(ServiceError):

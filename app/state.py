@@ -19,6 +19,7 @@ class AppState:
 
     Attributes:
         folder: the model's files where they have been read before the start, which uses them up.
+        unpacked_bytes: what the packed bodies of all requests that are being answered have unpacked to.
     """
 
     settings: Settings
@@ -27,6 +28,7 @@ class AppState:
     vae: Vae | None = None
     pool: WorkerPool | None = None
     draining: bool = False
+    unpacked_bytes: int = 0
 
     def parts(self) -> tuple[Vae, WorkerPool]:
         """The model and the threads for images.

@@ -1,16 +1,15 @@
-"""Request bodies: received whole, then read as JSON, as a raw image, or as a multipart form."""
+"""Request bodies: received whole, unpacked on the way, then read as a raw image or as a multipart form."""
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-import orjson
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from app.errors import BodyTooLarge, InvalidField, MalformedBody, TooManyItems, UnsupportedBody
+from app.api.content_encoding import Gunzip, unpacked_part
+from app.errors import InvalidField, MalformedBody, TooManyItems, UnsupportedBody
 
 IMAGE_FIELD = "image"
 PLAIN_NAME = re.compile(rb';[ \t]*name="([^"\\]+)"', re.IGNORECASE)
@@ -22,11 +21,6 @@ MAX_FIELDS = 64
 MAX_HEADER_BYTES = 4096
 MAX_BOUNDARY = 70
 """RFC 2046, section 5.1.1."""
-MAX_JSON_BYTES = 4 * 2**20
-"""Largest JSON body, as parsing holds the event loop; 64 latents and their images take half of it."""
-MAX_JSON_VALUES = 100_000
-"""Most values in a JSON body: a million of them hold the event loop for more than a second, and 64 latents
-with their deviations have a third of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +31,22 @@ class Upload:
     fields: dict[str, list[str]] = field(default_factory=dict)
 
 
-async def read_body(request: Request, timeout: float) -> bytes:
+async def read_body(
+    request: Request, timeout: float, count_unpacked: Callable[[int], None] | None = None
+) -> bytes:
     """The whole body of a request.
 
+    Args:
+        timeout: seconds.
+        count_unpacked: given where the body is gzip: is told how many bytes each piece of it unpacks to,
+            before the next one is unpacked, and raises to end it.
+
     Raises:
-        MalformedBody: it did not arrive within `timeout` seconds.
+        MalformedBody: it did not arrive in time, or is no gzip.
         ClientDisconnect: the client has gone.
     """
-    chunks = []
+    chunks: list[bytes] = []
+    gunzip = None if count_unpacked is None else Gunzip()
     try:
         async with asyncio.timeout(timeout):
             more = True
@@ -52,10 +54,19 @@ async def read_body(request: Request, timeout: float) -> bytes:
                 message = await request.receive()
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnect
-                chunks.append(message.get("body", b""))
+                chunk = message.get("body", b"")
                 more = message.get("more_body", False)
+                if gunzip is None or count_unpacked is None:
+                    chunks.append(chunk)
+                    continue
+                for piece in gunzip.feed(chunk):
+                    count_unpacked(len(piece))
+                    chunks.append(piece)
+                    await asyncio.sleep(0)  # a few bytes can be megabytes: others have their turn
     except TimeoutError:
         raise MalformedBody(f"the body did not arrive within {timeout:g} seconds") from None
+    if gunzip is not None:
+        gunzip.end()
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
@@ -72,32 +83,6 @@ def media_type_of(content_type: str) -> str:
 def is_json(media_type: str) -> bool:
     """Whether a body of this type is read as JSON."""
     return media_type == "application/json" or media_type.endswith("+json")
-
-
-def parse_json(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body, which is UTF-8 whatever it says; of equal names the last one counts.
-
-    Raises:
-        MalformedBody: it is no JSON. InvalidField: it is no object.
-        BodyTooLarge: more than MAX_JSON_BYTES or MAX_JSON_VALUES.
-    """
-    if len(body) > MAX_JSON_BYTES:
-        raise BodyTooLarge(
-            f"the body is larger than {MAX_JSON_BYTES} bytes, the most that is allowed for JSON"
-        )
-    if len(body) > MAX_JSON_VALUES and body.count(b",") + body.count(b"[") > MAX_JSON_VALUES:
-        raise BodyTooLarge(
-            f"the body has more than {MAX_JSON_VALUES} values, the most that is allowed for JSON"
-        )
-    try:
-        values = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise MalformedBody(
-            f"the body is not valid JSON: line {error.lineno}, column {error.colno}"
-        ) from None
-    if not isinstance(values, dict):
-        raise InvalidField([("body", "must be a JSON object")])
-    return values
 
 
 def parse_images(body: bytes, content_type: str, max_items: int) -> Upload:
@@ -121,13 +106,15 @@ def _parse_form(body: bytes, content_type: str, max_items: int) -> Upload:
     upload = Upload()
     for headers, content in _split_form(body, _boundary(content_type)):
         name = _field_name(headers)
+        content = unpacked_part(headers, content, name)
         if name == IMAGE_FIELD:
             if len(upload.images) == max_items:
                 raise TooManyItems(f"more than {max_items} pictures; send them in several requests")
             upload.images.append(content)
             continue
         if len(content) > MAX_FIELD_BYTES:
-            raise InvalidField([(name, f"must be at most {MAX_FIELD_BYTES} bytes long")])
+            message = f"must be at most {MAX_FIELD_BYTES} bytes long; a picture is the field `{IMAGE_FIELD}`"
+            raise InvalidField([(name, message)])
         values = upload.fields.setdefault(name, [])
         values.append(content.decode("utf-8", "replace"))
         if len(upload.fields) > MAX_FIELDS or len(values) > MAX_FIELDS:
@@ -175,13 +162,3 @@ def _field_name(headers: bytes) -> str:
             if name:
                 return name.decode("utf-8", "replace")[:100]
     raise MalformedBody("a part of the multipart body has no name")
-
-
-def form_values(upload: Upload) -> dict[str, str | list[str]]:
-    """Form fields as PathOptions takes them: `lambdas` is a list, every other field has one value."""
-    values: dict[str, str | list[str]] = {
-        name: texts[0] if len(texts) == 1 else texts for name, texts in upload.fields.items()
-    }
-    if "lambdas" in values:
-        values["lambdas"] = ",".join(upload.fields["lambdas"]).split(",")
-    return values

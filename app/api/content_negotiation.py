@@ -17,12 +17,26 @@ MEDIA_TYPES: dict[Format, str] = {
     "gif": "image/gif",
     "json": "application/json",
 }
+MAX_SIDES: dict[Format, int] = {
+    "png": 2**31 - 1,
+    "jpeg": 65_500,
+    "webp": 16_383,
+    "gif": 65_535,
+    "json": 2**31 - 1,
+}
+"""Most pixels of a side: of JPEG what libjpeg writes, of the others what the format has room for; the images
+in JSON are PNG."""
 
 
 def offered_formats(query: type[BaseModel]) -> tuple[Format, ...]:
     """The formats that an endpoint answers in: those of `format` in the model of its query."""
     formats, _ = get_args(query.model_fields["format"].annotation)
     return get_args(formats)
+
+
+def named_format(request: Request) -> str | None:
+    """What ?format= asks for, if it is there."""
+    return request.query_params.get("format") if request.scope["query_string"] else None
 
 
 def choose_format(request: Request, offered: Sequence[Format]) -> Format:
@@ -34,7 +48,8 @@ def choose_format(request: Request, offered: Sequence[Format]) -> Format:
     Raises:
         InvalidField: ?format= is none of FORMATS. NotAcceptable.
     """
-    if request.scope["query_string"] and (wanted := request.query_params.get("format")) is not None:
+    wanted = named_format(request)
+    if wanted is not None:
         if wanted not in FORMATS:
             raise InvalidField([("query.format", f"must be one of {', '.join(FORMATS)}")])
         if wanted not in offered:

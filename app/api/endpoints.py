@@ -5,8 +5,9 @@ from typing import Annotated
 from fastapi import Query
 from starlette.responses import Response
 
-from app.api.bodies import form_values, parse_json
+from app.api.bodies import IMAGE_FIELD
 from app.api.inference_request import InferenceRequest
+from app.api.json_body import parse_json
 from app.api.openapi import BODY_ERRORS, QUEUE_ERRORS, answers, image_bodies, json_body, problems
 from app.api.responses import Fields, cache_control, image_response, json_response
 from app.api.routing import InferenceRoute, Router
@@ -28,7 +29,7 @@ from app.api.schemas import (
     SampleOptions,
     SampleQuery,
 )
-from app.api.validation import check_path, from_json, from_strings
+from app.api.validation import check_path, from_form, from_json, merged, path_options
 from app.errors import TooManyItems, UnsupportedBody
 from app.model.interpolation import even_lambdas
 from app.model.latents import Latents, new_seed, posterior_draws
@@ -96,13 +97,13 @@ async def reconstruct(request: InferenceRequest, query: Annotated[ImageQuery, Qu
     responses=answers(SampleAnswer, ImageQuery, "X-Model", "X-Seed")
     | problems(*BODY_ERRORS, 406, *QUEUE_ERRORS),
 )
-async def sample(request: InferenceRequest, query: Annotated[ImageQuery, Query()]) -> Response:
+async def sample(request: InferenceRequest, query: Annotated[SampleQuery, Query()]) -> Response:
     """Images of latents drawn from the prior. An empty body takes every default."""
     body = await request.body()
     if body and not request.has_json:
         raise UnsupportedBody("send JSON with the content type application/json, or an empty body")
     options = from_json(SampleOptions, parse_json(body)) if body else SampleOptions()
-    return await _draw(request, options, query.size)
+    return await _draw(request, merged(SampleOptions, options, query), query.size)
 
 
 @router.get(
@@ -144,15 +145,15 @@ async def interpolate(request: InferenceRequest, query: Annotated[PathQuery, Que
     if request.has_json:
         body = await request.json_body(PathBody)
         given: Latents | list[bytes] = request.latents_in(body)
-        named = {name: body[name] for name in PathOptions.model_fields if name in body}
-        options = from_json(PathOptions, named)
+        options = path_options(body, query)
     else:
         upload = await request.upload()
         given = upload.images
-        options = from_strings(PathOptions, form_values(upload))
-    check_path(options, len(given))
+        options = from_form(PathOptions, upload.fields, IMAGE_FIELD)
+    options = merged(PathOptions, options, query)
+    check_path(options, len(given), query.model_fields_set)
     lambdas = options.lambdas or even_lambdas(options.steps or DEFAULT_STEPS)
-    request.check_output(len(lambdas), query.size)
+    request.check_output(len(lambdas), query.size, columns=len(lambdas))
     with CancelOnDisconnect(request):
         if isinstance(given, list):
             waypoints = (await request.vae.encode(await request.decode(given), request.timings)).mean

@@ -1,5 +1,6 @@
 """Inference requests: what one is served with, the format it wants, its body, and its decoded images."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -8,11 +9,13 @@ from typing import Any, TypeVar
 import numpy as np
 from starlette.requests import Request
 
-from app.api.bodies import IMAGE_FIELD, Upload, body_type, is_json, parse_images, parse_json, read_body
-from app.api.content_negotiation import Format, choose_format
+from app.api.bodies import IMAGE_FIELD, Upload, body_type, is_json, parse_images, read_body
+from app.api.content_encoding import is_gzip
+from app.api.content_negotiation import MAX_SIDES, Format, choose_format, named_format
+from app.api.json_body import parse_json
 from app.api.schemas import Options
-from app.api.validation import read_latents, refuse_unknown
-from app.errors import ImageError, InvalidField, UnreadableImage, UnsupportedBody
+from app.api.validation import read_latents, refuse_fields, refuse_unknown
+from app.errors import BodyTooLarge, ImageError, InvalidField, QueueFull, UnreadableImage, UnsupportedBody
 from app.images.arrays import ImageArray
 from app.images.decode import read_image
 from app.images.encode import scaled_size
@@ -43,9 +46,11 @@ class InferenceRequest(Request):
             NotReady, InvalidField, NotAcceptable.
         """
         super().__init__(request.scope, request.receive)
-        state = state_of(request)
-        self.settings = state.settings
-        self.vae, self.pool = state.parts()
+        self._app_state = state_of(request)
+        self._unpacked = 0
+        self._offered = offered
+        self.settings = self._app_state.settings
+        self.vae, self.pool = self._app_state.parts()
         self.timings = timings_of(request)
         self.format = choose_format(request, offered)
 
@@ -55,11 +60,27 @@ class InferenceRequest(Request):
         return is_json(body_type(self))
 
     async def body(self) -> bytes:
-        """The whole body, received within the time that is allowed."""
+        """The whole body, received within the time that is allowed, and unpacked where it is gzip."""
+        count_unpacked = self._count_unpacked if is_gzip(self) else None
         started = time.perf_counter()
-        body = await read_body(self, self.settings.body_timeout)
+        body = await read_body(self, self.settings.body_timeout, count_unpacked)
         self.timings.add("read", time.perf_counter() - started)
         return body
+
+    def _count_unpacked(self, size: int) -> None:
+        """What bodies unpack to is bounded as their bytes are: of each request, and of all together."""
+        self._unpacked += size
+        self._app_state.unpacked_bytes += size
+        limit = self.settings.max_body_bytes
+        if self._unpacked > limit:
+            raise BodyTooLarge(f"the body unpacks to more than {limit} bytes, the most that is allowed")
+        if self._app_state.unpacked_bytes > self.settings.max_held_bytes:
+            raise QueueFull("too many request bodies are being unpacked at once; try again later")
+
+    def release(self) -> None:
+        """Let go of what is counted for its body; to be called when it has been answered."""
+        self._app_state.unpacked_bytes -= self._unpacked
+        self._unpacked = 0
 
     async def json_body(self, model: type[Options]) -> dict[str, Any]:
         """The JSON object in the body, with no fields but those of `model`."""
@@ -83,8 +104,7 @@ class InferenceRequest(Request):
     async def image_files(self) -> list[bytes]:
         """The image files of a body that is to hold nothing else."""
         upload = await self.upload()
-        if upload.fields:
-            raise InvalidField([(name, "unknown field") for name in upload.fields])
+        refuse_fields(list(upload.fields), (IMAGE_FIELD,))
         if not upload.images:
             raise InvalidField([(IMAGE_FIELD, "must be given at least once")])
         return upload.images
@@ -115,12 +135,17 @@ class InferenceRequest(Request):
         self.timings.add(stage, time.perf_counter() - started)
         return results
 
-    def check_output(self, images: int, size: int | None) -> None:
-        """Refuse, before any work, an answer of too many pixels.
+    def check_output(self, images: int, size: int | None, columns: int | None = None) -> None:
+        """Refuse, before any work, an answer of too many pixels, or of sides that its format cannot have;
+        where the client left the choice, another format that it accepts is taken.
 
         Args:
             images: how many there will be.
             size: pixels of the longer edge of each; None leaves them as the model makes them.
+            columns: of the grid that they make, as `grid` takes it.
+
+        Raises:
+            InvalidField, NotAcceptable.
         """
         native = self.vae.manifest.image_size
         width, height = scaled_size(native.width, native.height, size)
@@ -130,3 +155,16 @@ class InferenceRequest(Request):
                 f"must be smaller: {images} pictures of {width} x {height} have more than {limit} pixels"
             )
             raise InvalidField([("query.size", message)])
+        columns = min(images, columns or math.ceil(math.sqrt(images)))
+        sheet = max(columns * width, math.ceil(images / columns) * height)
+        sides = {"gif": max(width, height), "json": max(width, height)}
+        fitting = [name for name in self._offered if sides.get(name, sheet) <= MAX_SIDES[name]]
+        if self.format in fitting:
+            return
+        if named_format(self) is not None:
+            message = (
+                f"must be another one: {self.format} holds {MAX_SIDES[self.format]} pixels a side at most, "
+                f"and the answer has {sheet}"
+            )
+            raise InvalidField([("query.format", message)])
+        self.format = choose_format(self, fitting)

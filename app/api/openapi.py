@@ -28,7 +28,11 @@ HEADERS = {
     "X-Model": "Id of the model; with images only.",
     "X-Seed": "The seed that repeats the answer.",
     "Retry-After": "Seconds.",
+    "Accept-Encoding": "The encodings of bodies that are read, where it is the encoding.",
 }
+OF_STATUS = {415: ("Accept-Encoding",), 429: ("Retry-After",), 503: ("Retry-After",)}
+"""Headers of errors by their status."""
+
 SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -53,7 +57,7 @@ def problems(*statuses: int) -> Responses:
     return {
         status: {
             "description": HTTPStatus(status).phrase,
-            "headers": _headers(*(("Retry-After",) if status in (429, 503) else ())),
+            "headers": _headers(*OF_STATUS.get(status, ())),
             "content": {PROBLEM_TYPE: _schema(schemas.Problem)},
         }
         for status in sorted(statuses)

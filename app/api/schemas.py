@@ -15,9 +15,8 @@ FORMAT = "Format of the answer; wins over Accept."
 
 Latent = list[float]
 Seed = Annotated[int | None, Field(ge=0, le=MAX_SEED, description=f"an integer from 0 to {MAX_SEED}")]
-Ignored = Annotated[
-    Any, Field(description="Accepted and ignored, so that an answer is a valid body as it stands.")
-]
+IGNORED = "Accepted and ignored, so that an answer is a valid body as it stands."
+Ignored = Annotated[Any, Field(description=IGNORED)]
 DataURL = Annotated[str, Field(description="A PNG file as data URL.", pattern="^data:image/png;base64,")]
 
 
@@ -64,13 +63,7 @@ class SampleOptions(Options):
 
 
 class SampleQuery(SampleOptions, ImageQuery):
-    """Query of GET /sample."""
-
-
-class PathQuery(SizeQuery):
-    """Query of /interpolate, which answers animations too."""
-
-    format: Literal["png", "jpeg", "webp", "gif", "json"] | None = Field(default=None, description=FORMAT)
+    """Query of /sample; in that of POST the options count like those in the body."""
 
 
 class PathOptions(Options):
@@ -92,6 +85,12 @@ class PathOptions(Options):
     method: Literal["linear", "spherical"] = Field(default="linear", description='"linear" or "spherical"')
 
 
+class PathQuery(PathOptions, SizeQuery):
+    """Query of /interpolate, which answers animations too; the options count like those in the body."""
+
+    format: Literal["png", "jpeg", "webp", "gif", "json"] | None = Field(default=None, description=FORMAT)
+
+
 class LatentsBody(Options):
     """Body of /decode, 4 MiB at most. The answers of /encode and /sample are valid bodies as they stand."""
 
@@ -102,9 +101,12 @@ class LatentsBody(Options):
     std: Ignored = None
     seed: Ignored = None
     images: Ignored = None
+    psnr: Ignored = None
+    ssim: Ignored = None
+    lambdas: Ignored = None
 
 
-class PathBody(LatentsBody, PathOptions):
+class PathBody(PathOptions, LatentsBody):
     """JSON body of /interpolate: waypoints, and the path between them."""
 
     latents: list[Latent] = Field(

@@ -1,19 +1,27 @@
 """Validation of what clients send: pydantic's errors as InvalidField, latents as arrays, paths as a whole."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from starlette.datastructures import QueryParams
 
-from app.api.schemas import MAX_WAYPOINTS, MIN_WAYPOINTS, Options, PathOptions
+from app.api.schemas import IGNORED, MAX_WAYPOINTS, MIN_WAYPOINTS, Options, PathOptions
+from app.api.suggestions import unknown
 from app.errors import InvalidField, TooManyItems, WrongModel
 
 MAX_PROBLEMS = 20
 """Most problems that one answer lists."""
+MAX_LISTED = 3
+"""Most unknown names of one request that are answered with all known ones."""
+MAX_LATENT = 1e6
+"""Bound of the numbers in latents: what is in them is about 1, and from about 1e20 on decoders overflow."""
 NUMBERS = frozenset((int, float))
-
+LISTS = frozenset(("lambdas",))
+"""Names that may be repeated in a query or form; their values may also be separated by commas."""
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
@@ -23,32 +31,65 @@ def from_json(model: type[AnyOptions], values: dict[str, Any]) -> AnyOptions:
     try:
         return model.model_validate(values, strict=True)
     except ValidationError as error:
-        raise InvalidField(_problems(model, error, "")) from None
+        raise InvalidField(_problems(error, "", "field", known_names(model), model)) from None
 
 
-def from_strings(
-    model: type[AnyOptions], values: Mapping[str, str | list[str]], within: str = ""
+def from_form(model: type[AnyOptions], fields: Mapping[str, list[str]], images: str) -> AnyOptions:
+    """Check the fields of a form, which are text.
+
+    Args:
+        images: the field of the images beside them, which is known too.
+    """
+    return _from_texts(model, fields, "", "field", (*known_names(model), images))
+
+
+def from_query(model: type[AnyOptions], query: QueryParams) -> AnyOptions:
+    """Check query parameters: all are to be known, and one that is no list is to be there once."""
+    texts: dict[str, list[str]] = {}
+    for name, text in query.multi_items():
+        texts.setdefault(name, []).append(text)
+    return _from_texts(model, texts, "query.", "parameter", known_names(model))
+
+
+def _from_texts(
+    model: type[AnyOptions],
+    texts: Mapping[str, list[str]],
+    within: str,
+    kind: str,
+    known: Sequence[str],
 ) -> AnyOptions:
-    """Check query parameters or form fields, which are text; `within` stands before the name of the place."""
+    repeated = [name for name in model.model_fields if len(texts.get(name, ())) > 1 and name not in LISTS]
+    if repeated:
+        raise InvalidField([(within + name, "must be given once") for name in repeated])
+    values = {
+        name: ",".join(given).split(",") if name in LISTS else given[0] for name, given in texts.items()
+    }
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InvalidField(_problems(model, error, within)) from None
+        raise InvalidField(_problems(error, within, kind, known, model)) from None
 
 
-def from_query(model: type[AnyOptions], query: Mapping[str, str]) -> AnyOptions:
-    """Check the query parameters that the model knows; others are ignored, as is the custom in HTTP."""
-    known = {name: query[name] for name in model.model_fields if name in query}
-    return from_strings(model, known, "query.") if known else model()
+@cache
+def known_names(model: type[Options]) -> tuple[str, ...]:
+    """The fields of a model that say something; those that are accepted and ignored are left out."""
+    return tuple(name for name, field in model.model_fields.items() if field.description != IGNORED)
 
 
-def _problems(model: type[Options], error: ValidationError, within: str) -> list[tuple[str, str]]:
-    return [
-        (within + _place(fault["loc"])[:100], _message(model, fault["loc"]))
-        for fault in error.errors(include_url=False, include_context=False, include_input=False)[
-            :MAX_PROBLEMS
-        ]
-    ]
+def _problems(
+    error: ValidationError, within: str, kind: str, known: Sequence[str], model: type[Options]
+) -> list[tuple[str, str]]:
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    few = len(faults) <= MAX_LISTED
+    problems = []
+    for fault in faults[:MAX_PROBLEMS]:
+        name = str(fault["loc"][0])
+        field = model.model_fields.get(name)
+        message = (
+            unknown(kind, name, known, list_known=few) if field is None else f"must be {field.description}"
+        )
+        problems.append((within + _place(fault["loc"])[:100], message))
+    return problems
 
 
 def _place(location: tuple[int | str, ...]) -> str:
@@ -56,9 +97,38 @@ def _place(location: tuple[int | str, ...]) -> str:
     return "".join(names).removeprefix(".")
 
 
-def _message(model: type[Options], location: tuple[int | str, ...]) -> str:
-    field = model.model_fields.get(str(location[0]))
-    return "unknown field" if field is None else f"must be {field.description}"
+def refuse_unknown(model: type[Options], names: Collection[str]) -> None:
+    """Raises InvalidField where a body has fields that `model` has not."""
+    strange = [name for name in names if name not in model.model_fields]
+    refuse_fields(strange, known_names(model))
+
+
+def refuse_fields(names: Sequence[str], known: Sequence[str]) -> None:
+    """Raises InvalidField where there are any names: they are not known, as `known` ones would be."""
+    if names:
+        few = len(names) <= MAX_LISTED
+        problems = [
+            (name[:100], unknown("field", name, known, list_known=few)) for name in names[:MAX_PROBLEMS]
+        ]
+        raise InvalidField(problems)
+
+
+def merged(model: type[AnyOptions], body: AnyOptions, query: Options) -> AnyOptions:
+    """The options of a body and those of `model` in the query of the same request.
+
+    Raises:
+        InvalidField: one stands in both with different values.
+    """
+    named = {name: getattr(query, name) for name in model.model_fields if name in query.model_fields_set}
+    contradicted = [
+        name
+        for name, value in named.items()
+        if name in body.model_fields_set and getattr(body, name) not in (None, value)
+    ]
+    if contradicted:
+        message = "must be what the body says, or be left out: it stands in both"
+        raise InvalidField([(f"query.{name}", message) for name in contradicted])
+    return body.model_copy(update=named) if named else body
 
 
 def read_latents(body: dict[str, Any], model_id: str, dim: int, max_items: int) -> NDArray[np.float32]:
@@ -81,6 +151,9 @@ def read_latents(body: dict[str, Any], model_id: str, dim: int, max_items: int) 
     rows = body.get("latents")
     if not isinstance(rows, list) or not rows:
         raise InvalidField([("latents", f"must be a list of latents, {dim} numbers each")])
+    if type(rows[0]) in NUMBERS:
+        message = f"must be a list of {dim} numbers: a latent stands in a list of latents, [[...]]"
+        raise InvalidField([("latents[0]", message)])
     if len(rows) > max_items:
         raise TooManyItems(f"{len(rows)} latents; at most {max_items} are allowed in one request")
     for index, row in enumerate(rows):
@@ -89,29 +162,43 @@ def read_latents(body: dict[str, Any], model_id: str, dim: int, max_items: int) 
         if not NUMBERS.issuperset(map(type, row)):
             place = next(place for place, value in enumerate(row) if type(value) not in NUMBERS)
             raise InvalidField([(f"latents[{index}][{place}]", "must be a number")])
-    with np.errstate(over="ignore"):
-        latents = np.array(rows, dtype=np.float32)
-    finite = np.isfinite(latents)
-    if not finite.all():
-        index, place = np.argwhere(~finite)[0]
-        raise InvalidField([(f"latents[{index}][{place}]", "must be a number that float32 can hold")])
-    return latents
+    latents = np.array(rows, dtype=np.float64)
+    allowed = np.abs(latents) <= MAX_LATENT
+    if not allowed.all():
+        index, place = np.argwhere(~allowed)[0]
+        message = f"must be a number from {-MAX_LATENT:.0f} to {MAX_LATENT:.0f}"
+        raise InvalidField([(f"latents[{index}][{place}]", message)])
+    return latents.astype(np.float32)
 
 
-def refuse_unknown(model: type[Options], body: dict[str, Any]) -> None:
-    """Raises InvalidField where a body has fields that `model` has not."""
-    unknown = [name for name in body if name not in model.model_fields]
-    if unknown:
-        raise InvalidField([(name[:100], "unknown field") for name in unknown[:MAX_PROBLEMS]])
+def path_options(body: dict[str, Any], query: PathOptions) -> PathOptions:
+    """The options in a JSON body of /interpolate.
+
+    An answer of /interpolate is such a body too, and its `lambdas`, one for each of its latents, say where
+    these were on their path. They are left out where they cannot be the option of that name, as there are
+    more than two latents or `steps` stands beside them, in the body or in the query.
+    """
+    given = {name: body[name] for name in PathOptions.model_fields if name in body}
+    lambdas, latents = given.get("lambdas"), body["latents"]
+    answered = "images" in body and isinstance(lambdas, list) and len(lambdas) == len(latents)
+    steps = given.get("steps") or query.steps
+    if answered and (len(latents) != MIN_WAYPOINTS or steps is not None):
+        del given["lambdas"]
+    return from_json(PathOptions, given)
 
 
-def check_path(options: PathOptions, waypoints: int) -> None:
-    """Raises InvalidField where the options do not go together, or not with the number of waypoints."""
+def check_path(options: PathOptions, waypoints: int, query: Collection[str] = ()) -> None:
+    """Raises InvalidField where the options do not go together, or not with the number of waypoints.
+
+    Args:
+        query: those of the options that stand in the query.
+    """
     if not MIN_WAYPOINTS <= waypoints <= MAX_WAYPOINTS:
         raise InvalidField([("waypoints", f"must be {MIN_WAYPOINTS} to {MAX_WAYPOINTS}, not {waypoints}")])
     if options.lambdas is None:
         return
+    place = "query.lambdas" if "lambdas" in query else "lambdas"
     if options.steps is not None:
-        raise InvalidField([("lambdas", "must not be given together with steps")])
+        raise InvalidField([(place, "must not be given together with steps")])
     if waypoints != MIN_WAYPOINTS:
-        raise InvalidField([("lambdas", f"must be given with two waypoints only, not {waypoints}")])
+        raise InvalidField([(place, f"must be given with two waypoints only, not {waypoints}")])

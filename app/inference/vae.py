@@ -1,6 +1,7 @@
 """VAE as it is served: encode, decode, reconstruct and measure, sample, interpolate, over two batchers."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import InvalidField, NotReady, ServiceError
+from app.errors import InferenceFailed, InvalidField, NotReady, ServiceError
 from app.images.arrays import ImageArray
 from app.images.quality import psnr, ssim
 from app.inference.batcher import Batcher, BatchObserver, Health
@@ -29,6 +30,11 @@ MEASURED_INLINE = 4
 """Most images whose quality is measured on the event loop, at about 0.2 ms each; more go to a thread."""
 DRAWN_INLINE = 4
 """Most draws from the fitted prior on the event loop, at 0.6 to 0.9 ms each; more go to a thread."""
+ORDINARY_LATENT = 30.0
+"""Within it no decoder that is shipped makes an image that is black in every pixel: the latents of a black
+photograph are below 10, and it takes some hundreds in one direction to come to black."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,19 +130,35 @@ class Vae:
             raise NotReady(str(error)) from error
 
     async def encode(self, images: ImageArray, timings: Timings | None = None) -> Posterior:
-        """Encode (N, H, W, 3) uint8 images of the model's size."""
+        """Encode (N, H, W, 3) uint8 images of the model's size.
+
+        Raises:
+            InferenceFailed: what comes out is not finite; also where `Batcher.submit` raises it.
+        """
         _check(images, np.uint8, self._image_shape)
         mean, log_variance = await self._encoder.submit(images, timings)
-        return Posterior(mean, np.exp(0.5 * log_variance))
+        with np.errstate(over="ignore"):
+            std = np.exp(0.5 * log_variance)
+        _check_finite("the encoder gave means", mean)
+        _check_finite("the encoder gave standard deviations", std)
+        return Posterior(mean, std)
 
     def expecting(self, images: int) -> AbstractContextManager[None]:
         """To be held while so many images are made ready for `encode`: see Batcher.expecting."""
         return self._encoder.expecting(images)
 
     async def decode(self, latents: Latents, timings: Timings | None = None) -> ImageArray:
-        """Decode (N, L) float32 latents to (N, H, W, 3) uint8 images."""
+        """Decode (N, L) float32 latents to (N, H, W, 3) uint8 images.
+
+        Raises:
+            InferenceFailed: the latents are not finite, or an image is black where no latent is out of the
+                ordinary: the graph ends in bytes, and what is not a number becomes 0 there. Also where
+                `Batcher.submit` raises it.
+        """
         _check(latents, np.float32, (self.manifest.latent_dim,))
+        _check_finite("the decoder was to be given latents", latents)
         (images,) = await self._decoder.submit(latents, timings)
+        _check_lit(images, latents)
         return images
 
     async def reconstruct(
@@ -239,6 +261,24 @@ def _directions(prior: Prior) -> tuple[Direction, ...]:
 
 def _measure(originals: ImageArray, images: ImageArray) -> Quality:
     return Quality(psnr(originals, images), ssim(originals, images))
+
+
+def _check_finite(what: str, values: NDArray[Any]) -> None:
+    if not np.isfinite(values).all():
+        bad = np.count_nonzero(~np.isfinite(values).all(axis=1))
+        logger.error("%s that are not finite, NaN or infinite, for %d of %d rows", what, bad, len(values))
+        raise InferenceFailed("the model gave values that are not numbers")
+
+
+def _check_lit(images: ImageArray, latents: Latents) -> None:
+    _, height, width, _ = images.shape
+    if images[:, height // 2, width // 2].any(axis=1).all():
+        return
+    black = ~images.any(axis=(1, 2, 3)) & (np.abs(latents).max(axis=1) <= ORDINARY_LATENT)
+    if black.any():
+        bad = np.count_nonzero(black)
+        logger.error("the decoder gave black, which is what NaN becomes, for %d of %d rows", bad, len(images))
+        raise InferenceFailed("the model gave values that are not numbers")
 
 
 def _check(rows: NDArray[Any], dtype: type, row_shape: tuple[int, ...]) -> None:

@@ -211,7 +211,7 @@ async def test_decode_names_the_place(client: httpx.AsyncClient, body: Any, plac
 
 @pytest.mark.parametrize("path", ["/decode", "/interpolate"])
 async def test_malformed_json_is_refused(client: httpx.AsyncClient, path: str) -> None:
-    for body in (b"", b"{", b'{"latents": [[NaN]]}', b"[" * 5000):
+    for body in (b"", b"{", b'{"latents": [[nan]]}', b"[" * 5000):
         answer = await client.post(path, content=body, headers={"Content-Type": "application/json"})
         assert "line 1" in check_problem(answer, 400)["detail"]
 
@@ -223,8 +223,27 @@ async def test_latents_of_another_model_are_refused(client: httpx.AsyncClient, p
 
 
 async def test_extreme_latents_are_decoded(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/decode", json={"latents": [[3e38] * LATENT_DIM, [-3e38] * LATENT_DIM]})
+    answer = await client.post("/decode", json={"latents": [[1e6] * LATENT_DIM, [-1e6] * LATENT_DIM]})
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/decode", "/interpolate"])
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "3e38", "-1000001"])
+async def test_numbers_that_no_decoder_takes_are_named(
+    client: httpx.AsyncClient, path: str, number: str
+) -> None:
+    rows = ["[" + ", ".join(["0"] * LATENT_DIM) + "]", f"[0, {number}, " + ", ".join(["0"] * 6) + "]"]
+    text = '{"latents": [' + ", ".join(rows) + "]}"
+    answer = await client.post(path, content=text, headers={"Content-Type": "application/json"})
+    assert check_problem(answer, 422)["errors"][0]["place"] == "latents[1][1]"
+
+
+@pytest.mark.parametrize("path", ["/decode", "/interpolate"])
+async def test_a_latent_alone_is_told_to_stand_in_a_list(client: httpx.AsyncClient, path: str) -> None:
+    problem = check_problem(await client.post(path, json={"latents": [0.5] * 256}), 422)
+    assert "a latent stands in a list of latents" in problem["detail"]
+    problem = check_problem(await client.post(path, json={"z": LATENTS}), 422)
+    assert "did you mean `latents`?" in problem["detail"]
 
 
 # reconstruct
@@ -279,7 +298,7 @@ async def test_sample_by_address_equals_by_body(client: httpx.AsyncClient) -> No
     by_body = await client.post(
         "/sample?size=48", json={"count": 2, "seed": 3, "temperature": 0.5, "prior": "standard"}
     )
-    by_address = await client.get("/sample?size=48&count=2&seed=3&temperature=0.5&prior=standard&unknown=1")
+    by_address = await client.get("/sample?size=48&count=2&seed=3&temperature=0.5&prior=standard")
     assert by_address.status_code == 200
     assert by_address.content == by_body.content
 
@@ -341,7 +360,135 @@ async def test_sample_body_is_checked(client: httpx.AsyncClient) -> None:
     )
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_options_of_a_sample_count_wherever_they_stand(client: httpx.AsyncClient, method: str) -> None:
+    expected = await client.post("/sample", json={"count": 2, "seed": 3, "temperature": 0.5})
+    answer = await client.request(method, "/sample?count=2&seed=3&temperature=0.5")
+    assert answer.content == expected.content
+    assert answer.headers["x-seed"] == "3"
+
+
+async def test_query_and_body_of_a_sample_are_taken_together(client: httpx.AsyncClient) -> None:
+    expected = await client.post("/sample", json={"count": 2, "seed": 3})
+    for body in ({"count": 2}, {"count": 2, "seed": 3}, {"count": 2, "seed": None}):
+        assert (await client.post("/sample?seed=3", json=body)).content == expected.content
+    problem = check_problem(await client.post("/sample?seed=3&count=2", json={"count": 2, "seed": 4}), 422)
+    assert [error["place"] for error in problem["errors"]] == ["query.seed"]
+
+
+@pytest.mark.parametrize(
+    ("method", "address", "place", "meant"),
+    [
+        ("GET", "/sample?sed=3", "query.sed", "`seed`"),
+        ("POST", "/sample?sed=3", "query.sed", "`seed`"),
+        ("POST", "/sample?n=3", "query.n", "`count`"),
+        ("POST", "/decode?seed=3", "query.seed", "`size`"),
+        ("POST", "/decode?fromat=png", "query.fromat", "`format`"),
+        ("POST", "/encode?size=64", "query.size", "`sample`"),
+        ("POST", "/reconstruct?sise=64", "query.sise", "`size`"),
+        ("POST", "/interpolate?frames=3", "query.frames", "`steps`"),
+        ("POST", "/interpolate?size=48&size=64", "query.size", "once"),
+        ("POST", "/decode?format=png&format=json", "query.format", "once"),
+    ],
+)
+async def test_a_name_that_an_endpoint_does_not_know_is_refused(
+    client: httpx.AsyncClient, method: str, address: str, place: str, meant: str
+) -> None:
+    problem = check_problem(await client.request(method, address), 422)
+    assert [error["place"] for error in problem["errors"]] == [place]
+    assert meant in problem["errors"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/model", "/health/live", "/health/ready", "/metrics", "/openapi.json"]
+)
+async def test_what_is_no_inference_ignores_its_query(client: httpx.AsyncClient, path: str) -> None:
+    assert (await client.get(f"{path}?utm_source=x")).status_code == 200
+
+
+# answers as bodies
+
+
+async def json_answers(client: httpx.AsyncClient) -> dict[str, Any]:
+    """Every JSON answer with latents, three of them each."""
+    two = {"latents": LATENTS[:2]}
+    return {
+        "encode": (await client.post("/encode", files=form(JPEG, PNG, JPEG))).json(),
+        "reconstruct": (await client.post("/reconstruct?format=json", files=form(JPEG, PNG, JPEG))).json(),
+        "sample": (await client.post("/sample?format=json&count=3")).json(),
+        "interpolate": (await client.post("/interpolate?format=json&steps=3", json=two)).json(),
+    }
+
+
+async def test_every_json_answer_is_a_body_as_it_stands(client: httpx.AsyncClient) -> None:
+    for answer in (await json_answers(client)).values():
+        latents = {"latents": answer["latents"]}
+        for path in ("/decode", "/interpolate", "/interpolate?steps=4", "/interpolate?method=spherical"):
+            by_answer = await client.post(path, json=answer)
+            assert by_answer.status_code == 200, by_answer.text
+            assert by_answer.content == (await client.post(path, json=latents)).content
+
+
+async def test_an_answer_of_two_frames_gives_its_frames_again(client: httpx.AsyncClient) -> None:
+    address = "/interpolate?format=json"
+    two = (await client.post(address + "&steps=2", json={"latents": LATENTS[:2]})).json()
+    assert (await client.post(address, json=two)).json() == two
+    assert len((await client.post(address + "&steps=9", json=two)).json()["images"]) == 9
+    assert len((await client.post(address, json=two | {"steps": 9})).json()["images"]) == 9
+
+
+async def test_an_answer_of_more_frames_than_waypoints_is_told_so(client: httpx.AsyncClient) -> None:
+    long = await client.post("/interpolate?format=json&steps=17", json={"latents": LATENTS})
+    problem = check_problem(await client.post("/interpolate", json=long.json()), 422)
+    assert problem["errors"] == [{"place": "waypoints", "message": "must be 2 to 16, not 17"}]
+
+
 # interpolate
+
+
+async def test_options_of_a_path_count_wherever_they_stand(client: httpx.AsyncClient) -> None:
+    latents = {"latents": LATENTS[:2]}
+    expected = (await client.post("/interpolate", json=latents | {"steps": 4, "method": "spherical"})).content
+    pictures = {"steps": "4", "method": "spherical"}
+    for query in ("steps=4&method=spherical", "steps=4", "method=spherical", ""):
+        named = {name: value for name, value in pictures.items() if name not in query}
+        body = latents | ({"steps": 4} if "steps" in named else {})
+        body |= {"method": "spherical"} if "method" in named else {}
+        assert (await client.post(f"/interpolate?{query}", json=body)).content == expected
+        by_form = await client.post(f"/interpolate?{query}", files=form(JPEG, PNG), data=named)
+        assert array_of(by_form.content).shape == (HEIGHT, 4 * WIDTH, 3)
+
+
+@pytest.mark.parametrize(
+    "query", ["lambdas=0,0.5,1", "lambdas=0&lambdas=0.5&lambdas=1", "lambdas=0,0.5&lambdas=1"]
+)
+async def test_lambdas_in_a_query_are_repeated_or_comma_separated(
+    client: httpx.AsyncClient, query: str
+) -> None:
+    for body in ({}, {"lambdas": [0, 0.5, 1]}):
+        answer = await client.post(
+            f"/interpolate?{query}", json=body | {"latents": LATENTS[:2]}, headers=AS_JSON
+        )
+        assert answer.json()["lambdas"] == [0, 0.5, 1]
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "place"),
+    [
+        ("steps=4", {"steps": 5}, "query.steps"),
+        ("lambdas=0,1", {"lambdas": [0, 0.5]}, "query.lambdas"),
+        ("method=linear", {"method": "spherical"}, "query.method"),
+        ("steps=4", {"lambdas": [0.5]}, "lambdas"),
+        ("lambdas=0.5", {"steps": 4}, "query.lambdas"),
+        ("lambdas=nan", {}, "query.lambdas[0]"),
+        ("steps=1", {}, "query.steps"),
+    ],
+)
+async def test_options_that_do_not_go_together_are_named(
+    client: httpx.AsyncClient, query: str, body: Any, place: str
+) -> None:
+    answer = await client.post(f"/interpolate?{query}", json=body | {"latents": LATENTS[:2]})
+    assert check_problem(answer, 422)["errors"][0]["place"] == place
 
 
 async def test_ends_of_the_path_equal_decode(client: httpx.AsyncClient) -> None:
@@ -502,8 +649,12 @@ async def test_a_body_without_an_image_is_refused(client: httpx.AsyncClient, pat
     check_problem(await client.post(path, content=b"--x\r\nbroken", headers=headers), 400)
     problem = check_problem(await client.post(path, content=b"--x--\r\n", headers=headers), 422)
     assert problem["errors"][0]["place"] == "image"
-    problem = check_problem(await client.post(path, files=[*form(JPEG), ("picture", JPEG)]), 422)
-    assert problem["errors"] == [{"place": "picture", "message": "unknown field"}]
+    for name in ("file", "files", "images", "image[]", "photo", "picture"):
+        for files in ([(name, ("x", JPEG))], [*form(JPEG), (name, ("x", JPEG))]):
+            problem = check_problem(await client.post(path, files=files), 422)
+            assert problem["errors"] == [{"place": name, "message": "unknown field; did you mean `image`?"}]
+    large = await client.post(path, files=[("file", bytes(50_000))])
+    assert "the field `image`" in check_problem(large, 422)["detail"]
 
 
 async def test_decode_refuses_images(client: httpx.AsyncClient) -> None:

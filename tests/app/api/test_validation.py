@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from starlette.datastructures import QueryParams
 
 from app.api.schemas import (
     EncodeQuery,
@@ -13,9 +14,20 @@ from app.api.schemas import (
     Options,
     PathBody,
     PathOptions,
+    PathQuery,
     SampleOptions,
+    SampleQuery,
 )
-from app.api.validation import check_path, from_json, from_query, from_strings, read_latents, refuse_unknown
+from app.api.validation import (
+    check_path,
+    from_form,
+    from_json,
+    from_query,
+    merged,
+    path_options,
+    read_latents,
+    refuse_unknown,
+)
 from app.errors import InvalidField, TooManyItems, WrongModel
 
 
@@ -28,9 +40,9 @@ def read(latents: Any, **fields: Any) -> Any:
 
 
 def test_latents_become_an_array() -> None:
-    latents = read([[1, 2.5, -3], [0, 1e-3, 16777217]], model="car-vae/1")
+    latents = read([[1, 2.5, -3], [0, 1e-3, 2.00000001]], model="car-vae/1")
     assert latents.dtype == np.float32
-    assert latents.tolist() == [[1, 2.5, -3], [0, float(np.float32(1e-3)), 16777216]]
+    assert latents.tolist() == [[1, 2.5, -3], [0, float(np.float32(1e-3)), 2]]
 
 
 def test_answered_latents_come_back_bit_by_bit() -> None:
@@ -69,12 +81,27 @@ def test_latents_of_another_model_are_refused() -> None:
         ([[1, 2, 3], [4, 5, 1e39]], "latents[1][2]"),
         ([[-1e300, 2, 3]], "latents[0][0]"),
         ([[float("nan"), 2, 3]], "latents[0][0]"),
+        ([[1, 2, 3], [1, float("inf"), 3]], "latents[1][1]"),
+        ([[1, 2, 1000000.01]], "latents[0][2]"),
+        ([[1, -(2**63), 2**64]], "latents[0][1]"),
     ],
 )
 def test_the_first_bad_place_of_latents_is_named(latents: Any, place: str) -> None:
     with pytest.raises(InvalidField) as caught:
         read(latents)
     assert places(caught.value) == [place]
+
+
+def test_latents_are_within_a_million() -> None:
+    assert read([[1e6, -1e6, 10**6]]).tolist() == [[1e6, -1e6, 1e6]]
+    with pytest.raises(InvalidField, match="must be a number from -1000000 to 1000000"):
+        read([[0, 0, -1000001]])
+
+
+@pytest.mark.parametrize("latents", [[0.5], [1, 2, 3], [0.1] * 256])
+def test_a_latent_that_stands_alone_is_told_to_stand_in_a_list(latents: list[float]) -> None:
+    with pytest.raises(InvalidField, match="a latent stands in a list of latents"):
+        read(latents)
 
 
 def test_more_latents_than_allowed_are_refused() -> None:
@@ -145,9 +172,16 @@ def test_listed_problems_are_bounded() -> None:
 
 
 def test_text_is_read_as_numbers() -> None:
-    assert from_strings(PathOptions, {"steps": "5", "method": "spherical"}).steps == 5
-    assert from_strings(PathOptions, {"lambdas": ["0", "0.25", "1"]}).lambdas == [0, 0.25, 1]
-    assert from_query(EncodeQuery, {"sample": "true", "seed": "7"}) == EncodeQuery(sample=True, seed=7)
+    assert from_form(PathOptions, {"steps": ["5"], "method": ["spherical"]}, "image").steps == 5
+    query = QueryParams("sample=true&seed=7")
+    assert from_query(EncodeQuery, query) == EncodeQuery(sample=True, seed=7)
+
+
+@pytest.mark.parametrize("texts", [["0", "0.25", "1"], ["0,0.25,1"], ["0", "0.25,1"], ["0, 0.25 ,1"]])
+def test_lambdas_are_repeated_or_comma_separated(texts: list[str]) -> None:
+    assert from_form(PathOptions, {"lambdas": texts}, "image").lambdas == [0, 0.25, 1]
+    query = QueryParams([("lambdas", text) for text in texts])
+    assert from_query(PathQuery, query).lambdas == [0, 0.25, 1]
 
 
 @pytest.mark.parametrize(
@@ -159,17 +193,88 @@ def test_text_is_read_as_numbers() -> None:
         (ImageQuery, {"size": ""}, "query.size"),
         (SampleOptions, {"temperature": "nan"}, "query.temperature"),
         (SampleOptions, {"temperature": "inf"}, "query.temperature"),
+        (PathQuery, {"lambdas": "nan"}, "query.lambdas[0]"),
+        (PathQuery, {"lambdas": "0.5,1e999"}, "query.lambdas[1]"),
+        (PathQuery, {"lambdas": ""}, "query.lambdas[0]"),
         (EncodeQuery, {"sample": "perhaps"}, "query.sample"),
     ],
 )
 def test_a_bad_value_in_a_query_is_named(model: type[Options], query: dict[str, str], place: str) -> None:
     with pytest.raises(InvalidField) as caught:
-        from_query(model, query)
+        from_query(model, QueryParams(query))
     assert places(caught.value) == [place]
 
 
-def test_unknown_query_parameters_are_ignored() -> None:
-    assert from_query(ImageQuery, {"utm_source": "x", "size": "16"}).size == 16
+@pytest.mark.parametrize(
+    ("model", "query", "place", "message"),
+    [
+        (ImageQuery, "utm_source=x&size=16", "query.utm_source", "there are `size`, `format`"),
+        (ImageQuery, "szie=16", "query.szie", "did you mean `size`?"),
+        (SampleQuery, "sed=3", "query.sed", "did you mean `seed`?"),
+        (PathQuery, "n=3", "query.n", "did you mean `steps`?"),
+        (EncodeQuery, "=1", "query.", "unknown parameter"),
+        (EncodeQuery, "Seed=1", "query.Seed", "did you mean `seed`?"),
+        (SampleQuery, "seed=1&seed=2", "query.seed", "must be given once"),
+        (SampleQuery, "seed=1&seed=1", "query.seed", "must be given once"),
+        (PathQuery, "steps=3&steps=4&lambdas=0&lambdas=1", "query.steps", "must be given once"),
+    ],
+)
+def test_parameters_are_known_and_given_once(
+    model: type[Options], query: str, place: str, message: str
+) -> None:
+    with pytest.raises(InvalidField) as caught:
+        from_query(model, QueryParams(query))
+    assert places(caught.value) == [place]
+    assert message in caught.value.problems[0][1]
+
+
+def test_unknown_parameters_are_named_beside_bad_ones() -> None:
+    with pytest.raises(InvalidField) as caught:
+        from_query(SampleQuery, QueryParams("count=0&sed=3"))
+    assert sorted(places(caught.value)) == ["query.count", "query.sed"]
+
+
+def test_fields_of_a_form_are_told_of_the_images_beside_them() -> None:
+    with pytest.raises(InvalidField, match="did you mean `image`"):
+        from_form(PathOptions, {"files": ["x"]}, "image")
+    with pytest.raises(InvalidField) as caught:
+        from_form(PathOptions, {"steps": ["3", "4"]}, "image")
+    assert caught.value.problems == (("steps", "must be given once"),)
+
+
+def test_options_of_query_and_body_are_taken_together() -> None:
+    body = from_json(SampleOptions, {"count": 3, "seed": None})
+    query = from_query(SampleQuery, QueryParams("seed=7&count=3&size=48"))
+    assert merged(SampleOptions, body, query) == SampleOptions(count=3, seed=7)
+    path = from_query(PathQuery, QueryParams("lambdas=0&lambdas=0.5"))
+    assert merged(PathOptions, PathOptions(lambdas=[0, 0.5]), path).lambdas == [0, 0.5]
+    assert merged(PathOptions, PathOptions(method="spherical"), PathQuery(steps=3)).method == "spherical"
+
+
+def test_an_option_that_says_something_else_in_the_body_is_named() -> None:
+    body = from_json(SampleOptions, {"count": 1, "seed": 8})
+    query = from_query(SampleQuery, QueryParams("seed=7&count=2&temperature=1"))
+    with pytest.raises(InvalidField) as caught:
+        merged(SampleOptions, body, query)
+    assert places(caught.value) == ["query.count", "query.seed"]
+
+
+ANSWERED: dict[str, Any] = {"model": "car-vae/1", "images": []}
+
+
+@pytest.mark.parametrize(
+    ("body", "options"),
+    [
+        ({"latents": [[0]] * 3, "lambdas": [0, 0.5, 1], **ANSWERED}, PathOptions()),
+        ({"latents": [[0]] * 3, "lambdas": [0, 0.5, 1], "steps": 5, **ANSWERED}, PathOptions(steps=5)),
+        ({"latents": [[0]] * 2, "lambdas": [0, 1], "steps": 5, **ANSWERED}, PathOptions(steps=5)),
+        ({"latents": [[0]] * 2, "lambdas": [0, 1], **ANSWERED}, PathOptions(lambdas=[0, 1])),
+        ({"latents": [[0]] * 3, "lambdas": [0.5], **ANSWERED}, PathOptions(lambdas=[0.5])),
+        ({"latents": [[0]] * 3, "lambdas": [0, 0.5, 1]}, PathOptions(lambdas=[0, 0.5, 1])),
+    ],
+)
+def test_lambdas_of_an_answer_are_no_option(body: dict[str, Any], options: PathOptions) -> None:
+    assert path_options(body, PathQuery()) == options
 
 
 @pytest.mark.parametrize("waypoints", [1, 17])
@@ -188,8 +293,12 @@ def test_lambdas_go_with_two_waypoints_and_without_steps() -> None:
 
 
 def test_fields_that_a_body_does_not_have_are_refused() -> None:
-    refuse_unknown(LatentsBody, dict.fromkeys(("latents", "model", "std", "seed", "images")))
-    refuse_unknown(PathBody, dict.fromkeys(("latents", "steps", "lambdas", "method", "std")))
+    answered = ("latents", "model", "std", "seed", "images", "psnr", "ssim", "lambdas")
+    refuse_unknown(LatentsBody, answered)
+    refuse_unknown(PathBody, (*answered, "steps", "method"))
     with pytest.raises(InvalidField) as caught:
-        refuse_unknown(LatentsBody, {"latents": [], "steps": 3})
-    assert caught.value.problems == (("steps", "unknown field"),)
+        refuse_unknown(LatentsBody, ("latents", "steps", "z"))
+    assert caught.value.problems == (
+        ("steps", "unknown field; there are `latents`, `model`"),
+        ("z", "unknown field; did you mean `latents`?"),
+    )

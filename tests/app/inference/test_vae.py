@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
+from numpy.typing import NDArray
 
-from app.errors import InvalidField, ModelFolderError, NotReady, QueueFull
+from app.errors import InferenceFailed, InvalidField, ModelFolderError, NotReady, QueueFull
 from app.images.quality import psnr, ssim
 from app.inference.session import SessionSpec
 from app.inference.vae import Vae, load_vae
@@ -17,7 +18,7 @@ from app.model.interpolation import even_lambdas
 from app.model.latents import standard_draws
 from app.model.manifest import read_model_folder
 from app.timings import Timings
-from tests.tiny_model import random_images, write_tiny_model
+from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH, random_images, write_tiny_model
 
 
 class Observer:
@@ -223,3 +224,53 @@ def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
     (folder / "decoder.onnx").write_bytes((folder / "encoder.onnx").read_bytes())
     with pytest.raises(ModelFolderError, match=r"decoder\.onnx"):
         load(folder)
+
+
+class Broken:
+    """A batcher that gives the same for each row: a mean, a log variance, or the light of an image."""
+
+    def __init__(self, *values: float) -> None:
+        self.values = values
+
+    async def submit(self, rows: NDArray[Any], _: Timings | None = None) -> tuple[NDArray[Any], ...]:
+        if rows.dtype == np.uint8:
+            return tuple(np.full((len(rows), LATENT_DIM), value, np.float32) for value in self.values)
+        images = np.full((len(rows), HEIGHT, WIDTH, 3), self.values[0], np.uint8)
+        images[1:, 0, 0] = 1
+        return (images,)
+
+
+def broken(vae: Vae, *values: float) -> Vae:
+    batcher: Any = Broken(*values)
+    return Vae(vae.manifest, vae.prior, batcher, batcher, "test")
+
+
+@pytest.mark.parametrize("values", [(np.nan, 0), (np.inf, 0), (0, np.nan), (0, np.inf), (0, 1000)])
+async def test_an_encoder_that_gives_no_numbers_fails_and_says_so(
+    vae: Vae, values: tuple[float, float], caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(InferenceFailed, match="not numbers"):
+        await broken(vae, *values).encode(random_images(2))
+    assert "not finite" in caplog.text
+    assert "2 of 2" in caplog.text
+
+
+async def test_latents_that_are_no_numbers_are_not_decoded(
+    vae: Vae, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(InferenceFailed):
+        await vae.decode(np.full((1, LATENT_DIM), np.nan, np.float32))
+    assert "not finite" in caplog.text
+
+
+async def test_a_decoder_that_gives_black_for_ordinary_latents_fails_and_says_so(
+    vae: Vae, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(InferenceFailed, match="not numbers"):
+        await broken(vae, 0, 0).decode(standard_draws(3, LATENT_DIM, seed=1))
+    assert "1 of 3" in caplog.text
+    with pytest.raises(NotReady):
+        await broken(vae, 0, 0).probe()
+    assert await broken(vae, 1, 0).decode(standard_draws(3, LATENT_DIM, seed=1)) is not None
+    extreme = await broken(vae, 0, 0).decode(np.full((1, LATENT_DIM), 1e6, np.float32))
+    assert not extreme.any()

@@ -77,6 +77,37 @@ async def test_compressed_for_those_who_can(client: httpx.AsyncClient) -> None:
     assert {plain.headers["vary"], small.headers["vary"]} == {"Accept-Encoding"}
 
 
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [
+        ("gzip", True),
+        ("GZIP", True),
+        ("x-gzip", True),
+        ("*", True),
+        ("gzip;q=0.5", True),
+        ("gzip;q=1.0, identity; q=0.5, *;q=0", True),
+        ("identity;q=0, gzip;q=0.1", True),
+        ("br, *;q=0.1", True),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000, br", False),
+        ("gzip;q=0, *", False),
+        ("*;q=0", False),
+        ("identity, gzip;q=0.5", False),
+        ("br", False),
+        ("not-gzip", False),
+        ("gzip;q=high", False),
+        ("", False),
+    ],
+)
+async def test_gzip_is_sent_to_those_who_take_it(
+    client: httpx.AsyncClient, accepted: str, packed: bool
+) -> None:
+    page = await client.get("/", headers={"Accept-Encoding": accepted})
+    assert page.status_code == 200
+    assert (page.headers.get("content-encoding") == "gzip") == packed
+    assert "<html" in page.text
+
+
 async def test_a_file_of_another_version_is_not_kept(client: httpx.AsyncClient) -> None:
     answer = await client.get("/static/0123456789abcdef/page.js")
     assert answer.status_code == 200
