@@ -119,18 +119,16 @@ def _broken_file(message: str) -> Iterator[None]:
 def _decode_and_scale(opened: OpenedImage, width: int, height: int) -> Image.Image:
     """Decode an opened image, scale it to fit inside width x height, convert it to sRGB and lay it on white, in
     this order: each step after the scaling works on a few thousand pixels instead of millions."""
-    size, box = opened.image.size, None
     # A JPEG decoded at the nearest larger scale is a few times cheaper; from twice the scaled size on the
     # result differs from a full decode by less than one grey level on average. Where the scale does not divide
     # its sides, what is decoded is up to a pixel larger than the image: the box is what the image takes of it.
-    factor = 2 * min(width / size[0], height / size[1])
-    drafted = opened.image.draft(None, (max(1, int(factor * size[0])), max(1, int(factor * size[1]))))
-    image = opened.load()
-    if drafted is not None:
-        box = drafted[1]
-    else:
+    size, box = opened.size, None
+    if opened.draft is not None:
+        factor = 2 * min(width / size[0], height / size[1])
+        box = opened.draft((max(1, int(factor * size[0])), max(1, int(factor * size[1]))))
+    image = simplified(opened.load())
+    if box is None:
         size = image.size
-    image = simplified(image)
     if image.mode in ("L", "CMYK") and profile_mode(opened.profile) != image.mode:
         image = image.convert("RGB")
     return _on_white(to_srgb(scale(image, size_inside(size, width, height), box), opened.profile))

@@ -1,5 +1,7 @@
 """Modes of images: whatever a decoder gives -> 8 bits of grey, RGB, RGBA or CMYK, which scale smoothly."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
@@ -22,18 +24,18 @@ def simplified(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image).astype(np.uint32) // (DEEPEST // 255)).astype(np.uint8))
     if image.mode in ("I", "F"):
-        return Image.fromarray(_grey(np.asarray(image).astype(np.float64)))
+        return grey_levels(np.asarray(image))
     if image.mode == "LAB":
         return _from_lab(image)
     return image.convert("RGB")
 
 
-def _grey(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Numbers of any range as grey levels: what stays within 0 to 1, 8 bits or 16 bits is taken for that."""
-    highest = float(np.nan_to_num(values, nan=0, posinf=0).max())
+def grey_levels(values: NDArray[Any]) -> Image.Image:
+    """Numbers of any range as a grey image: what stays within 0 to 1, 8 bits or 16 bits is taken for that."""
+    numbers = np.nan_to_num(values.astype(np.float64), nan=0, posinf=0, neginf=0)
+    highest = float(numbers.max())
     white = next((top for top in (1.0, 255.0, float(DEEPEST)) if highest <= top), 2.0**32 - 1)
-    levels: NDArray[np.uint8] = np.rint(np.nan_to_num(values / white * 255).clip(0, 255)).astype(np.uint8)
-    return levels
+    return Image.fromarray(np.rint((numbers * (255 / white)).clip(0, 255)).astype(np.uint8))
 
 
 def _from_lab(image: Image.Image) -> Image.Image:

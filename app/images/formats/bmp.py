@@ -21,4 +21,4 @@ def open_bmp(data: bytes, _: int, max_pixels: int) -> OpenedImage:
         image.load()
         return image
 
-    return OpenedImage("BMP", image, load)
+    return OpenedImage("BMP", image.size, load)

@@ -42,10 +42,7 @@ def open_gif(data: bytes, _: int, max_pixels: int) -> OpenedImage:
     """
     structure = read_structure(data)
     check_size(*structure.canvas, max_pixels, "GIF")
-    # Its size is all that is asked of it before it is loaded.
-    canvas = Image.Image()
-    canvas._size = structure.canvas
-    return OpenedImage("GIF", canvas, lambda: _load(data, structure))
+    return OpenedImage("GIF", structure.canvas, lambda: _load(data, structure))
 
 
 def read_structure(data: bytes) -> Structure:

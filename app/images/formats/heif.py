@@ -51,6 +51,7 @@ class Structure:
     owned: dict[int, list[int]] = field(default_factory=dict)
     derived: list[int] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
+    coded_sizes: list[tuple[int, int]] = field(default_factory=list)
     av1: bool = False
 
 
@@ -73,6 +74,8 @@ def open_heif(data: bytes, _: int, max_pixels: int) -> OpenedImage:
     kind = "AVIF" if avif else "HEIF"
     for size in structure.sizes:
         check_size(*size, max_pixels, kind)
+    for size in structure.coded_sizes:  # in whole blocks, and tiles go over the edge
+        check_size(*size, 2 * max_pixels, kind)
     _check_tiles(structure, max_pixels)
     return _open_avif(data, max_pixels) if avif else _open_heic(data, max_pixels)
 
@@ -86,7 +89,7 @@ def _open_avif(data: bytes, max_pixels: int) -> OpenedImage:
         return image
 
     return OpenedImage(
-        "AVIF", image, load, exif.orientation(image.info.get("exif")), image.info.get("icc_profile")
+        "AVIF", image.size, load, exif.orientation(image.info.get("exif")), image.info.get("icc_profile")
     )
 
 
@@ -99,7 +102,7 @@ def _open_heic(data: bytes, max_pixels: int) -> OpenedImage:
         return image
 
     # libheif has turned it by the file's own fields, beside which EXIF says nothing (ISO/IEC 23008-12, A.2.4).
-    return OpenedImage("HEIF", image, load, profile=image.info.get("icc_profile"))
+    return OpenedImage("HEIF", image.size, load, profile=image.info.get("icc_profile"))
 
 
 def read_structure(data: bytes) -> Structure:
@@ -124,7 +127,7 @@ def read_structure(data: bytes) -> Structure:
             width, height = struct.unpack_from(">II", content, 4)
             structure.sizes.append((width, height))
         elif kind == b"hvcC":
-            structure.sizes += _coded_sizes(content)
+            structure.coded_sizes += _coded_sizes(content)
         elif kind == b"av1C":
             structure.av1 = True
     return structure

@@ -12,7 +12,7 @@ from PIL import JpegImagePlugin
 
 from app.errors import UnreadableImage
 from app.images.formats import exif
-from app.images.formats.opened import Decoder, OpenedImage, check_size, decode_tile
+from app.images.formats.opened import Box, Decoder, OpenedImage, check_size, decode_tile
 
 SIGNATURE = b"\xff\xd8\xff"
 
@@ -109,7 +109,13 @@ def open_jpeg(data: bytes, max_pixels: int, _: int) -> OpenedImage:
         decode_tile(image, lambda decoder: _pieces(decoder, data, structure))
         return image
 
-    return OpenedImage("JPEG", image, load, exif.orientation(structure.exif), structure.profile)
+    def draft(size: tuple[int, int]) -> Box | None:
+        drafted = image.draft(None, size)
+        return None if drafted is None else drafted[1]
+
+    return OpenedImage(
+        "JPEG", structure.size, load, exif.orientation(structure.exif), structure.profile, draft
+    )
 
 
 def read_structure(data: bytes) -> Structure:

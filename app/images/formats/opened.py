@@ -8,6 +8,9 @@ from PIL import Image, ImageFile
 
 from app.errors import ImageTooLarge, UnreadableImage
 
+Box = tuple[float, float, float, float]
+Draft = Callable[[tuple[int, int]], Box | None]
+
 MAX_SIDE = 65_535
 """Longest side of an image, which is a JPEG's: Pillow takes memory for every row, however short."""
 FINISHED = -1
@@ -19,17 +22,19 @@ class OpenedImage:
 
     Attributes:
         format: the name of its format.
-        image: what Pillow read of the header; its size is known, and a JPEG may still be drafted.
+        size: width and height in pixels, as they lie in the file.
         load: decodes the image, whole, or raises.
         orientation: how it is turned (EXIF, 1 to 8).
         profile: the embedded colour profile, if any.
+        draft: asks for a smaller scale, not below a size, and gives the box that the image takes of it.
     """
 
     format: str
-    image: Image.Image
+    size: tuple[int, int]
     load: Callable[[], Image.Image]
     orientation: int = 1
     profile: bytes | None = None
+    draft: Draft | None = None
 
 
 def check_size(width: int, height: int, max_pixels: int, kind: str) -> None:

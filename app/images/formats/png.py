@@ -77,7 +77,7 @@ def open_png(data: bytes, _: int, max_pixels: int) -> OpenedImage:
     image = _decodable(structure)
     return OpenedImage(
         "PNG",
-        image,
+        image.size,
         lambda: _load(image, structure),
         exif.orientation(structure.exif),
         structure.profile,

@@ -2,6 +2,8 @@
 
 import io
 import struct
+from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +12,7 @@ from PIL import Image, ImageOps, TiffImagePlugin
 
 from app.errors import ImageTooLarge, UnreadableImage, UnsupportedImage
 from app.images.formats.opened import OpenedImage, check_size
-from app.images.modes import simplified
+from app.images.modes import grey_levels, simplified
 
 BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">", b"II\0*": "<", b"MM*\0": ">"}
 """The first four bytes; the last two are written by mistake and read by everybody."""
@@ -39,6 +41,8 @@ KEPT = frozenset(
 
 RAW, DEFLATE, YCBCR, SEPARATE = 1, (8, 32946), 6, 2
 MIN_IS_WHITE, MIN_IS_BLACK = 0, 1
+SIGNED = 2
+ASSOCIATED, UNASSOCIATED = 1, 2
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,17 @@ class Directory:
                 self.fields[tag] = Field(kind, values, data[at : at + size])
             elif tag in KEPT:
                 raise UnreadableImage("the picture's header is damaged or incomplete")
+
+    @property
+    def tiled(self) -> bool:
+        """Whether the image is cut into tiles and not into strips."""
+        return TILE_OFFSETS in self.fields and STRIP_OFFSETS not in self.fields
+
+    def copy(self) -> "Directory":
+        """Another one with the same fields."""
+        other = copy(self)
+        other.fields = dict(self.fields)
+        return other
 
     def integers(self, tag: int, *default: int) -> tuple[int, ...]:
         """The values of a field of whole numbers."""
@@ -124,6 +139,11 @@ class Pieces:
     sizes: tuple[int, ...]
     unpacked: tuple[int, ...]
 
+    def part(self, start: int, count: int) -> "Pieces":
+        """Some of them."""
+        some = slice(start, start + count)
+        return Pieces(self.offsets[some], self.sizes[some], self.unpacked[some])
+
 
 def open_tiff(data: bytes, _: int, max_pixels: int) -> OpenedImage:
     """Read the first directory.
@@ -134,55 +154,113 @@ def open_tiff(data: bytes, _: int, max_pixels: int) -> OpenedImage:
     if data.startswith(BIG_SIGNATURES):
         raise UnsupportedImage("BigTIFF is not supported; save the picture as plain TIFF")
     directory = Directory(data)
-    width, height = directory.integer(WIDTH, 0), directory.integer(HEIGHT, 0)
-    if not width or not height:
+    size = directory.integer(WIDTH, 0), directory.integer(HEIGHT, 0)
+    if not all(size):
         raise UnreadableImage("the picture's header is damaged or incomplete")
-    check_size(width, height, max_pixels, "TIFF")
+    check_size(*size, max_pixels, "TIFF")
     if directory.integer(TILE_WIDTH, 1) * directory.integer(TILE_HEIGHT, 1) > max_pixels:
         raise ImageTooLarge(f"the TIFF has tiles of more than {max_pixels} pixels")
-    pieces = _pieces(directory, len(data), width, height)
-    image_data, invert = _prepare(directory, data, pieces)
-    image = TiffImagePlugin.TiffImageFile(io.BytesIO(directory.write(image_data)))
-    profile = directory.fields.get(PROFILE)
+    _leave_out_unspecified(directory)
+    pieces = _pieces(directory, len(data), *size)
+    read = _grey_and_alpha(directory, data, pieces) or _plain(directory, data, pieces)
 
     def load() -> Image.Image:
         if directory.integer(COMPRESSION, RAW) in DEFLATE:
             _check_deflated(data, pieces)
-        image.load()
-        return (
-            ImageOps.invert(simplified(_unsigned(image, directory)))
-            if invert
-            else _unsigned(image, directory)
-        )
+        return read()
 
+    profile = directory.fields.get(PROFILE)
     orientation = directory.integer(ORIENTATION, 1)
-    return OpenedImage("TIFF", image, load, orientation, profile.content if profile else None)
+    return OpenedImage("TIFF", size, load, orientation, profile.content if profile else None)
 
 
-def _prepare(directory: Directory, data: bytes, pieces: Pieces) -> tuple[bytes, bool]:
-    """Rewrite what Pillow reads wrongly.
+def _leave_out_unspecified(directory: Directory) -> None:
+    """Take away planes of their own that are said to be nothing in particular, which need not even be there."""
+    extra = directory.integers(EXTRA_SAMPLES)
+    left = directory.integer(SAMPLES, 1) - len(extra)
+    if directory.integer(PLANAR, 1) == SEPARATE and extra and not any(extra) and left > 0:
+        directory.set_integers(SAMPLES, left)
+        for tag in (BITS, SAMPLE_FORMAT):
+            if values := directory.integers(tag):
+                directory.set_integers(tag, *values[:left])
+        directory.fields.pop(EXTRA_SAMPLES)
 
-    Returns:
-        the data, and whether the image comes out as its negative.
-    """
-    raw = directory.integer(COMPRESSION, RAW) == RAW and directory.integer(FILL_ORDER, 1) == 1
-    separate = directory.integer(PLANAR, 1) == SEPARATE
-    if raw and (separate or directory.integer(PHOTOMETRIC, 0) == YCBCR):
-        data = _deflated(
-            directory, data, pieces
-        )  # libtiff reads them all, which Pillow leaves for packed ones
-    if directory.integer(PHOTOMETRIC, 0) == MIN_IS_WHITE and max(directory.integers(BITS, 1)) > 8:
+
+def _plain(original: Directory, data: bytes, pieces: Pieces) -> Callable[[], Image.Image]:
+    """What loads an image by Pillow, with what Pillow reads wrongly rewritten before or put right behind it."""
+    directory = original.copy()
+    deep = max(directory.integers(BITS, 1))
+    negative = directory.integer(PHOTOMETRIC, MIN_IS_WHITE) == MIN_IS_WHITE and deep > 8
+    if negative:
         directory.set_integers(PHOTOMETRIC, MIN_IS_BLACK)
-        return data, True
-    return data, False
+    unsigned = directory.integer(SAMPLE_FORMAT, 1) == 1
+    if deep == 32 and unsigned:
+        directory.set_integers(SAMPLE_FORMAT, SIGNED)  # which Pillow has in both byte orders
+    raw = directory.integer(COMPRESSION, RAW) == RAW
+    swapped = not raw and directory.order == ">"  # libtiff gives the machine's order, which Pillow forgets
+    separate = directory.integer(PLANAR, 1) == SEPARATE
+    if raw and directory.integer(FILL_ORDER, 1) == 1:
+        if separate or directory.integer(PHOTOMETRIC, 0) == YCBCR:
+            data = _deflated(directory, data, pieces)  # so that libtiff reads it, and not Pillow
+    image = TiffImagePlugin.TiffImageFile(io.BytesIO(directory.write(data)))
+
+    def load() -> Image.Image:
+        image.load()
+        grey: Image.Image = image
+        if image.mode in ("I", "F") and deep == 32:
+            values = np.asarray(image).byteswap() if swapped else np.asarray(image)
+            grey = grey_levels(values.view(np.uint32) if image.mode == "I" and unsigned else values)
+        return ImageOps.invert(simplified(grey)) if negative else grey
+
+    return load
 
 
-def _unsigned(image: Image.Image, directory: Directory) -> Image.Image:
-    """32 bits without a sign, which Pillow takes for numbers with one."""
-    if image.mode != "I" or directory.integer(SAMPLE_FORMAT, 1) != 1:
-        return image
-    values = np.asarray(image).view(np.uint32)
-    return Image.fromarray((values >> 24).astype(np.uint8)) if values.max() > 65_535 else image
+def _grey_and_alpha(directory: Directory, data: bytes, pieces: Pieces) -> Callable[[], Image.Image] | None:
+    """What loads an image of grey and alpha of a kind that Pillow does not know, as grey ones that it does: one
+    for each plane, or one of twice the width. None for any other image."""
+    photometric, deep = directory.integer(PHOTOMETRIC, MIN_IS_WHITE), max(directory.integers(BITS, 1))
+    separate = directory.integer(PLANAR, 1) == SEPARATE
+    if directory.integer(SAMPLES, 1) != 2 or photometric not in (MIN_IS_WHITE, MIN_IS_BLACK):
+        return None
+    if deep == 8 and photometric == MIN_IS_BLACK and not separate:
+        return None
+    half = len(pieces.offsets) // 2 if separate else len(pieces.offsets)
+    loads = [
+        _plain(_one_plane(directory, pieces, half, number, deep), data, pieces.part(number * half, half))
+        for number in range(2 if separate else 1)
+    ]
+
+    def load() -> Image.Image:
+        planes = [np.asarray(simplified(one())) for one in loads]
+        grey, alpha = planes if separate else (planes[0][:, ::2], planes[0][:, 1::2])
+        grey = np.ascontiguousarray(255 - grey if photometric == MIN_IS_WHITE else grey)
+        kind = directory.integer(EXTRA_SAMPLES, 0)
+        if kind not in (ASSOCIATED, UNASSOCIATED):
+            return Image.fromarray(grey)
+        bands = Image.fromarray(grey), Image.fromarray(np.ascontiguousarray(alpha))
+        return Image.merge("La" if kind == ASSOCIATED else "LA", bands)
+
+    return load
+
+
+def _one_plane(directory: Directory, pieces: Pieces, half: int, number: int, deep: int) -> Directory:
+    plane = directory.copy()
+    for tag, value in ((SAMPLES, 1), (BITS, deep), (PHOTOMETRIC, MIN_IS_BLACK), (PLANAR, 1)):
+        plane.set_integers(tag, value)
+    plane.fields.pop(EXTRA_SAMPLES, None)
+    plane.fields.pop(SAMPLE_FORMAT, None)
+    if directory.integer(PLANAR, 1) == SEPARATE:
+        part = pieces.part(number * half, half)
+        plane.set_integers(TILE_OFFSETS if directory.tiled else STRIP_OFFSETS, *part.offsets)
+        if part.sizes:
+            plane.set_integers(TILE_SIZES if directory.tiled else STRIP_SIZES, *part.sizes)
+    elif directory.integer(PREDICTOR, 1) != 1:
+        raise UnsupportedImage("a TIFF of grey and alpha with a predictor is not supported")
+    else:
+        plane.set_integers(WIDTH, 2 * directory.integer(WIDTH, 0))
+        if directory.tiled:
+            plane.set_integers(TILE_WIDTH, 2 * directory.integer(TILE_WIDTH, 0))
+    return plane
 
 
 def _pieces(directory: Directory, length: int, width: int, height: int) -> Pieces:
@@ -191,7 +269,7 @@ def _pieces(directory: Directory, length: int, width: int, height: int) -> Piece
     Raises:
         UnreadableImage: there are too few, or one lies outside the file.
     """
-    tiled = TILE_OFFSETS in directory.fields and STRIP_OFFSETS not in directory.fields
+    tiled = directory.tiled
     planes = directory.integer(SAMPLES, 1) if directory.integer(PLANAR, 1) == SEPARATE else 1
     if not 1 <= planes <= 16:
         raise UnreadableImage("the picture's header is damaged")
@@ -207,8 +285,8 @@ def _pieces(directory: Directory, length: int, width: int, height: int) -> Piece
         sides = [(width, min(rows, height - number * rows)) for number in range(count)]
     if count * planes > MAX_VALUES:
         raise UnreadableImage("the TIFF has a directory field of too many values")
-    offsets = directory.integers(TILE_OFFSETS if tiled else STRIP_OFFSETS)
-    sizes = directory.integers(TILE_SIZES if tiled else STRIP_SIZES)
+    offsets = directory.integers(TILE_OFFSETS if tiled else STRIP_OFFSETS)[: count * planes]
+    sizes = directory.integers(TILE_SIZES if tiled else STRIP_SIZES)[: count * planes]
     if len(offsets) < count * planes:
         raise UnreadableImage("the picture is incomplete: strips of the TIFF are missing")
     bits = sum(directory.integers(BITS, 1)) if planes == 1 else max(directory.integers(BITS, 1))
@@ -219,7 +297,10 @@ def _pieces(directory: Directory, length: int, width: int, height: int) -> Piece
     for offset, size in zip(offsets, unpacked if raw else sizes, strict=False):
         if offset + size > length:
             raise UnreadableImage("the picture is damaged or incomplete")
-    return Pieces(offsets[: count * planes], sizes[: count * planes], tuple(unpacked))
+    directory.set_integers(TILE_OFFSETS if tiled else STRIP_OFFSETS, *offsets)
+    if sizes:
+        directory.set_integers(TILE_SIZES if tiled else STRIP_SIZES, *sizes)
+    return Pieces(offsets, sizes, tuple(unpacked))
 
 
 def _piece_bytes(directory: Directory, width: int, height: int, bits: int) -> int:
@@ -244,7 +325,7 @@ def _deflated(directory: Directory, data: bytes, pieces: Pieces) -> bytes:
             raise UnreadableImage("the picture is damaged or incomplete")
         packed.append(isal_zlib.compress(data[offset : offset + size], 0))
     ends = np.cumsum([len(data), *map(len, packed)])
-    tiled = TILE_OFFSETS in directory.fields and STRIP_OFFSETS not in directory.fields
+    tiled = directory.tiled
     directory.set_integers(TILE_OFFSETS if tiled else STRIP_OFFSETS, *ends[:-1].tolist())
     directory.set_integers(TILE_SIZES if tiled else STRIP_SIZES, *map(len, packed))
     directory.set_integers(COMPRESSION, DEFLATE[0])

@@ -45,7 +45,7 @@ def open_webp(data: bytes, _: int, max_pixels: int) -> OpenedImage:
         return covered
 
     return OpenedImage(
-        "WEBP", image, load, exif.orientation(image.info.get("exif")), image.info.get("icc_profile")
+        "WEBP", image.size, load, exif.orientation(image.info.get("exif")), image.info.get("icc_profile")
     )
 
 
