@@ -1,6 +1,7 @@
 """JPEG files: decoded without their end mark, so that no missing data passes for grey."""
 
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -25,14 +26,14 @@ MAX_MARKERS = 10_000
 FIRST_PIECE, LARGEST_PIECE = 2**13, 2**17
 """Bytes in which a marker is looked for at once: pieces stay in the cache."""
 
-END_OF_IMAGE, START_OF_SCAN, FILL = 0xD9, 0xDA, 0xFF
+END_OF_IMAGE, START_OF_SCAN, FILL, FIRST_RESTART = 0xD9, 0xDA, 0xFF, 0xD0
 STANDALONE = frozenset((0x01, 0xD8, *range(0xD0, 0xD8)))
 """Markers without a length (ITU T.81, table B.1)."""
 FRAMES = frozenset((0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF))
-FOR_PILLOW = frozenset((0xC4, 0xCC, START_OF_SCAN, 0xDB, 0xDD, 0xE0, 0xEE))
+FOR_PILLOW = frozenset((0xC4, 0xCC, START_OF_SCAN, 0xDB, 0xDD))
 """Segments that say how to decode. Pillow would look into the others for a resolution or for more images, and
 stumble where they are broken."""
-HUFFMAN_TABLES = 0xC4
+HUFFMAN_TABLES, RESTART_INTERVAL = 0xC4, 0xDD
 EXIF_SEGMENT, PROFILE_SEGMENT, PROFILE_PREFIX = 0xE1, 0xE2, b"ICC_PROFILE\0"
 PROGRESSIVE = frozenset((0xC2, 0xCA))
 FIRST_ARITHMETIC = 0xC9
@@ -53,7 +54,8 @@ PATTERNS = sorted(range(1, 255), key=lambda byte: -byte.bit_count())[:20]
 
 
 class Scan(NamedTuple):
-    """One scan: its components, its band of coefficients, the bits it adds, and the bytes it ends at."""
+    """One scan: its components, its band of coefficients, the bits it adds, where its data lies, and how many units
+    come between restarts (0: there are none)."""
 
     components: tuple[int, ...]
     first: int
@@ -62,6 +64,7 @@ class Scan(NamedTuple):
     low: int
     start: int
     end: int
+    interval: int
 
 
 @dataclass
@@ -72,6 +75,7 @@ class Structure:
     components: dict[int, tuple[int, int]] = field(default_factory=dict)
     size: tuple[int, int] = (0, 0)
     scans: list[Scan] = field(default_factory=list)
+    interval: int = 0
     tables: dict[int, bytes] = field(default_factory=dict)
     last_table: bytes = b""
     exif: bytes | None = None
@@ -145,6 +149,8 @@ def read_structure(data: bytes) -> Structure:
             structure.profile_parts.append(content[len(PROFILE_PREFIX) :])
         elif code == HUFFMAN_TABLES and not structure.scans:
             _read_tables(structure, content)
+        elif code == RESTART_INTERVAL:
+            structure.interval = int.from_bytes(content[:2], "big")
         elif code in FRAMES and not structure.frame:
             _read_frame(structure, code, content)
         elif code == START_OF_SCAN:
@@ -210,7 +216,9 @@ def _read_scan(structure: Structure, content: bytes, start: int, end: int) -> No
     components = tuple(content[1 : 1 + 2 * count : 2])
     if not structure.scans:
         structure.last_table = structure.tables.get(content[2 * count] & 15, b"")
-    structure.scans.append(Scan(components, first, last, bits >> 4, bits & 15, start, end))
+    structure.scans.append(
+        Scan(components, first, last, bits >> 4, bits & 15, start, end, structure.interval)
+    )
 
 
 def _check_coverage(structure: Structure) -> None:
@@ -303,9 +311,14 @@ def _check_scan(decoder: Decoder, data: bytes, structure: Structure, scan: Scan)
     Raises:
         UnreadableImage: it waits for more.
     """
+    if scan.interval:  # where a restart is missing, libjpeg looks for one, as between scans
+        values = np.frombuffer(data, np.uint8)[scan.start : scan.end]
+        restarts = int(np.count_nonzero((values[:-1] == FILL) & (values[1:] & 0xF8 == FIRST_RESTART)))
+        if restarts < (_units(structure, scan) - 1) // scan.interval:
+            raise UnreadableImage("the picture is damaged or incomplete")
     if structure.frame in PROGRESSIVE and scan.first == 0 and scan.high:  # one plain bit for each block
         bits = 8 * (scan.end - scan.start - data.count(ONES, scan.start, scan.end))
-        if bits < _blocks(structure, scan):
+        if bits < _units(structure, scan) * _blocks(structure, scan):
             raise UnreadableImage("the picture is damaged or incomplete")
         return
     decoder.feed(ONES * AHEAD)
@@ -317,15 +330,24 @@ def _check_scan(decoder: Decoder, data: bytes, structure: Structure, scan: Scan)
         raise UnreadableImage("the picture is damaged or incomplete")
 
 
-def _blocks(structure: Structure, scan: Scan) -> int:
-    """Blocks of 8 x 8 that a scan holds (ITU T.81, A.2)."""
+def _units(structure: Structure, scan: Scan) -> int:
+    """Units in which a scan is coded: blocks of 8 x 8, or if it has several components, what each has of the
+    smallest area that they share (ITU T.81, A.2)."""
     width, height = structure.size
     widest = max(across for across, _ in structure.components.values())
     highest = max(down for _, down in structure.components.values())
     if len(scan.components) > 1:
-        units = -(-width // (8 * widest)) * -(-height // (8 * highest))
-        return units * sum(
-            across * down for name in scan.components for across, down in (structure.components[name],)
-        )
+        return _ceil(width, 8 * widest) * _ceil(height, 8 * highest)
     across, down = structure.components.get(scan.components[0], (widest, highest))
-    return -(-(-(-width * across // widest)) // 8) * -(-(-(-height * down // highest)) // 8)
+    return _ceil(_ceil(width * across, widest), 8) * _ceil(_ceil(height * down, highest), 8)
+
+
+def _blocks(structure: Structure, scan: Scan) -> int:
+    """Blocks in such a unit."""
+    if len(scan.components) == 1:
+        return 1
+    return sum(math.prod(structure.components.get(name, (1, 1))) for name in scan.components)
+
+
+def _ceil(number: int, divisor: int) -> int:
+    return -(-number // divisor) if divisor else 0
