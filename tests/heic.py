@@ -1,5 +1,5 @@
-"""HEIC files for tests. Nothing among the requirements encodes HEVC, so the coded data of one image stands here:
-photograph(64, 64) of tests.images, by x265."""
+"""HEIC files for tests. Nothing among the requirements encodes HEVC, so the coded data of one image stands
+here: photograph(64, 64) of tests.images, by x265."""
 
 import base64
 import struct

@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,9 +61,9 @@ def tiff_of(
     predictor: bool = False,
     separate: bool = False,
     rows: int = 16,
-    fields: dict[int, Sequence[int]] | None = None,
+    fields: Mapping[int, Sequence[int]] | None = None,
 ) -> bytes:
-    """A TIFF of (height, width, channels) samples in strips of so many rows, with more fields of short numbers."""
+    """A TIFF of (height, width, channels) samples in strips of so many rows, with more fields of numbers."""
     height, width, channels = samples.shape
     planes = [samples[..., n : n + 1] for n in range(channels)] if separate else [samples]
     strips = [
@@ -85,7 +85,7 @@ def tiff_of(
         317: [2 if predictor else 1],
         279: [len(strip) for strip in strips],
         273: [8 + sum(len(strip) + len(strip) % 2 for strip in strips[:n]) for n in range(len(strips))],
-    } | (fields or {})
+    } | dict(fields or {})
     if samples.dtype.kind == "f":
         every[339] = [3] * channels
     body = b"".join(strip + bytes(len(strip) % 2) for strip in strips)

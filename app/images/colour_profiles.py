@@ -9,8 +9,8 @@ from PIL import Image, ImageCms
 MAX_PROFILE_BYTES = 4 * 2**20
 """Largest profile that is looked at; those of printers have one to three megabytes."""
 CACHED = 16
-"""Profiles kept, with their transforms, at up to five megabytes each: cameras, telephones and painting programs
-have about ten between them."""
+"""Profiles kept, with their transforms, at up to five megabytes each: cameras, telephones and painting
+programs have about ten between them."""
 MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 """Colour space of a profile (ICC.1:2022, table 19) -> Pillow's mode of the images it is for."""
 SAME = 1
@@ -21,7 +21,9 @@ Transform = ImageCms.ImageCmsTransform
 
 def profile_mode(profile: bytes | None) -> str | None:
     """Pillow's mode of the images that a profile is for, read from its header; None if there is none such."""
-    if profile is None or not 128 <= len(profile) <= MAX_PROFILE_BYTES or profile[36:40] != b"acsp":
+    if profile is None or not 128 <= int.from_bytes(profile[:4], "big") <= len(profile) <= MAX_PROFILE_BYTES:
+        return None
+    if profile[36:40] != b"acsp":
         return None
     return MODES.get(profile[16:20].decode("latin-1").rstrip())
 

@@ -22,8 +22,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 """Names of the accepted formats. Every other decoder stays out of reach of what clients send."""
 
 PIXEL_DIVISOR = 2
-"""An image of any other format than JPEG may have this many times fewer pixels: at up to 15 bytes a pixel, which
-WebP needs while it is decoded, none takes more memory than the largest JPEG, at up to 8."""
+"""An image of any other format than JPEG may have this many times fewer pixels: at up to 15 bytes a pixel,
+which WebP needs while it is decoded, none takes more memory than the largest JPEG, at up to 8."""
 
 TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,8 +39,8 @@ SIDEWAYS = (5, 6, 7, 8)
 
 
 def configure_pillow() -> None:
-    """Set what Pillow and libheif keep for the whole process; a program that reads images calls it once, at its
-    start.
+    """Set what Pillow and libheif keep for the whole process; a program that reads images calls it once, at
+    its start.
 
     Without it `read_image` gives the same arrays, but refuses what Pillow holds for a bomb, whatever limit
     was asked for; an AVIF takes as many threads as there are processors, a HEIC four, and odd metadata are
@@ -100,8 +100,9 @@ def _opener(data: bytes) -> Opener | None:
 
 @contextmanager
 def _broken_file(message: str) -> Iterator[None]:
-    """The one place where whatever a decoder raises becomes an error of the image: Pillow's readers raise almost
-    anything on broken input, and what they raise ends the reading; nothing is decoded twice, and nothing goes on.
+    """The one place where whatever a decoder raises becomes an error of the image: Pillow's readers raise
+    almost anything on broken input, and what they raise ends the reading; nothing is decoded twice, and
+    nothing goes on.
 
     Raises:
         ImageError.
@@ -117,11 +118,12 @@ def _broken_file(message: str) -> Iterator[None]:
 
 
 def _decode_and_scale(opened: OpenedImage, width: int, height: int) -> Image.Image:
-    """Decode an opened image, scale it to fit inside width x height, convert it to sRGB and lay it on white, in
-    this order: each step after the scaling works on a few thousand pixels instead of millions."""
+    """Decode an opened image, scale it to fit inside width x height, convert it to sRGB and lay it on white,
+    in this order: each step after the scaling works on a few thousand pixels instead of millions."""
     # A JPEG decoded at the nearest larger scale is a few times cheaper; from twice the scaled size on the
-    # result differs from a full decode by less than one grey level on average. Where the scale does not divide
-    # its sides, what is decoded is up to a pixel larger than the image: the box is what the image takes of it.
+    # result differs from a full decode by less than one grey level on average. Where the scale does not
+    # divide its sides, what is decoded is up to a pixel larger than the image: the box is what the image
+    # takes of it.
     size, box = opened.size, None
     if opened.draft is not None:
         factor = 2 * min(width / size[0], height / size[1])

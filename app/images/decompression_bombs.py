@@ -1,4 +1,5 @@
-"""Decompression bombs: a file that counts how often it is read, so that none costs more than its size justifies."""
+"""Decompression bombs: a file that counts how often it is read, so that none costs more than its size
+justifies."""
 
 import io
 

@@ -73,8 +73,9 @@ def _fill_border(image: ImageArray, width: int, height: int) -> ImageArray:
 
 
 def resample(image: ImageArray, width: int, height: int, box: Box | None = None) -> ImageArray:
-    """Scale (h, w, 3) uint8, or a box of it, to (height, width, 3) with Pillow's Lanczos filter, as two products
-    with matrices: a quarter of Pillow's time for an image of some hundred pixels, and no rounding in between."""
+    """Scale (h, w, 3) uint8, or a box of it, to (height, width, 3) with Pillow's Lanczos filter, as two
+    products with matrices: a quarter of Pillow's time for an image of some hundred pixels, and no rounding in
+    between."""
     left, top, right, bottom = box or (0, 0, image.shape[1], image.shape[0])
     lines = image.reshape(len(image), -1).astype(np.float32)
     columns = np.empty((lines.shape[1], height), np.float32)
@@ -98,8 +99,8 @@ def _rounded(values: NDArray[np.float32]) -> ImageArray:
 def _lanczos_bands(
     old: int, new: int, start: float, stop: float
 ) -> tuple[tuple[slice, slice, NDArray[np.float32]], ...]:
-    """The matrix (new, old) that scales one axis from start to stop, cut into bands, as each row has few values
-    other than zero: (rows made, rows used, weights) of each."""
+    """The matrix (new, old) that scales one axis from start to stop, cut into bands, as each row has few
+    values other than zero: (rows made, rows used, weights) of each."""
     stretch = max((stop - start) / new, 1.0)
     centres = start + (np.arange(new) + 0.5) * (stop - start) / new
     first = np.floor(centres - LANCZOS_LOBES * stretch + 0.5).astype(int).clip(0)

@@ -1,1 +1,1 @@
-"""Readers, one for each format: what stands in a file is checked before it is decoded, and every pixel while it is."""
+"""Readers, one for each format: a file is screened before it is decoded, and every pixel accounted for."""

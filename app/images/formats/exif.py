@@ -1,4 +1,4 @@
-"""EXIF blocks: the one field that is asked for, the orientation. Whatever is broken in a block is passed over."""
+"""EXIF blocks: the one field that is asked for, the orientation; what is broken is passed over."""
 
 import struct
 
@@ -10,7 +10,7 @@ SHORT, LONG = 3, 4
 
 
 def orientation(block: bytes | None) -> int:
-    """How an image is turned, 1 to 8 (CIPA DC-008, table 6); 1 where the block is missing, broken or silent."""
+    """How an image is turned, 1 to 8 (CIPA DC-008, table 6); 1 where nothing says so."""
     if not block:
         return UPRIGHT
     block = block.removeprefix(PREFIX)

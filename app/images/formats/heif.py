@@ -36,7 +36,8 @@ MAX_BOXES = 20_000
 MAX_DEPTH = 8
 MAX_TILES = 4096
 WORK = 4
-"""How many times the allowed pixels all tiles together may have: auxiliary images and a margin are among them."""
+"""How many times the allowed pixels all tiles together may have: auxiliary images and a margin are among
+them."""
 
 CONTAINERS = {b"meta": 4, b"iprp": 0}
 """Boxes made of boxes -> how many bytes stand before the first (ISO/IEC 14496-12)."""
@@ -101,7 +102,8 @@ def _open_heic(data: bytes, max_pixels: int) -> OpenedImage:
         image.load()
         return image
 
-    # libheif has turned it by the file's own fields, beside which EXIF says nothing (ISO/IEC 23008-12, A.2.4).
+    # libheif has turned it by the file's own fields, beside which EXIF says nothing (ISO/IEC 23008-12,
+    # A.2.4).
     return OpenedImage("HEIF", image.size, load, profile=image.info.get("icc_profile"))
 
 
@@ -179,7 +181,8 @@ def _associations(content: bytes) -> dict[int, list[int]]:
 
 
 def _derived(content: bytes) -> list[int]:
-    """The items that grids and overlays are made of, as often as they are used (ISO/IEC 14496-12, 8.11.12)."""
+    """The items that grids and overlays are made of, as often as they are used (ISO/IEC 14496-12,
+    8.11.12)."""
     items: list[int] = []
     step = 4 if content[:1] == b"\1" else 2
     for kind, reference in _boxes(content, 4, len(content), 0, [MAX_BOXES]):
@@ -206,8 +209,8 @@ def _check_tiles(structure: Structure, max_pixels: int) -> None:
 
 
 def _coded_sizes(configuration: bytes) -> Iterator[tuple[int, int]]:
-    """Width and height in each sequence parameter set of HEVC, which the decoder takes memory for, whatever the
-    image announces (ISO/IEC 14496-15, 8.3.3.1)."""
+    """Width and height in each sequence parameter set of HEVC, which the decoder takes memory for, whatever
+    the image announces (ISO/IEC 14496-15, 8.3.3.1)."""
     if len(configuration) < 23:
         return
     at = 23

@@ -38,12 +38,13 @@ EXIF_SEGMENT, PROFILE_SEGMENT, PROFILE_PREFIX = 0xE1, 0xE2, b"ICC_PROFILE\0"
 PROGRESSIVE = frozenset((0xC2, 0xCA))
 FIRST_ARITHMETIC = 0xC9
 IS_MARKER = np.array([code not in (0, FILL, *range(0xD0, 0xD8)) for code in range(256)])
-"""What makes a marker of the 0xff before it: in compressed data a zero follows, or a restart (ITU T.81, B.1.1)."""
+"""What makes a marker of the 0xff before it: in compressed data a zero follows, or a restart (ITU T.81,
+B.1.1)."""
 
 COEFFICIENTS = 64
 ONES = b"\xff\0"
-"""Eight one bits as compressed data has them. A decoder between scans skips them; within a scan no Huffman code
-consists of ones only (ITU T.81, C.2), so that they lead it nowhere."""
+"""Eight one bits as compressed data has them. A decoder between scans skips them; within a scan no Huffman
+code consists of ones only (ITU T.81, C.2), so that they lead it nowhere."""
 AHEAD = 8
 """Bytes that libjpeg may want to have behind the last bit of a scan: its buffer holds so many."""
 
@@ -54,8 +55,8 @@ PATTERNS = sorted(range(1, 255), key=lambda byte: -byte.bit_count())[:20]
 
 
 class Scan(NamedTuple):
-    """One scan: its components, its band of coefficients, the bits it adds, where its data lies, and how many units
-    come between restarts (0: there are none)."""
+    """One scan: its components, its band of coefficients, the bits it adds, where its data lies, and how many
+    units come between restarts (0: there are none)."""
 
     components: tuple[int, ...]
     first: int
@@ -286,7 +287,8 @@ def _endless(table: bytes) -> bytes | None:
 
 
 def _goes_on(codes: dict[tuple[int, int], int], pattern: int, start: int) -> bool:
-    """Whether the repeated byte, read from a bit on, has no code that ends a block, and not enough to fill one."""
+    """Whether the repeated byte, read from a bit on, has no code that ends a block, and not enough to fill
+    one."""
     at, passed = start, 0
     while at < 8 * AHEAD:
         code = 0
@@ -305,8 +307,8 @@ def _goes_on(codes: dict[tuple[int, int], int], pattern: int, start: int) -> boo
 
 
 def _check_scan(decoder: Decoder, data: bytes, structure: Structure, scan: Scan) -> None:
-    """Whether libjpeg has left the scan whose data it was given. Between scans it skips whatever comes; within
-    one it takes nothing until it has AHEAD bytes.
+    """Whether libjpeg has left the scan whose data it was given. Between scans it skips whatever comes;
+    within one it takes nothing until it has AHEAD bytes.
 
     Raises:
         UnreadableImage: it waits for more.

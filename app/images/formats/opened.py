@@ -1,13 +1,16 @@
-"""Opened images: the header is read and screened, nothing decoded yet; the base of the readers of all formats."""
+"""Opened images: the header is read and screened, nothing decoded yet; what all readers share."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from isal import isal_zlib
 from PIL import Image, ImageFile
 
 from app.errors import ImageTooLarge, UnreadableImage
 
+INVALID_DATA: type[Exception] = isal_zlib.error  # type: ignore[assignment]
+"""What ISA-L raises where data cannot be unpacked; its stubs give it a type of its own."""
 Box = tuple[float, float, float, float]
 Draft = Callable[[tuple[int, int]], Box | None]
 
@@ -54,8 +57,8 @@ def decode_tile(
 ) -> None:
     """Feed the one tile of an opened image to its decoder, piece by piece, until all its rows are there.
 
-    Pillow's own loop would give the decoder the marks that end the data, and the decoders take such a mark for
-    the end of the image, however many rows are missing. Pieces without it leave the decoder waiting.
+    Pillow's own loop would give the decoder the marks that end the data, and the decoders take such a mark
+    for the end of the image, however many rows are missing. Pieces without it leave the decoder waiting.
 
     Raises:
         UnreadableImage: the data is broken, or ends before the last row.

@@ -1,4 +1,4 @@
-"""PNG files: every chunk of the image checked, the rows counted, the rest of the file passed over where broken."""
+"""PNG files: every chunk of the image checked, the rows counted, the rest passed over where it is broken."""
 
 import io
 import struct
@@ -12,20 +12,22 @@ from PIL import Image, PngImagePlugin
 
 from app.errors import UnreadableImage
 from app.images.formats import exif
-from app.images.formats.opened import OpenedImage, check_size, decode_tile
+from app.images.formats.opened import INVALID_DATA, OpenedImage, check_size, decode_tile
 from app.images.png import SIGNATURE as SIGNATURE
 
 MAX_CHUNKS = 100_000
-"""Most chunks of a file: each is a turn of a loop in Python. A PNG of 32 MiB in chunks of 1 KiB stays below."""
+"""Most chunks of a file: each is a turn of a loop in Python. A PNG of 32 MiB in chunks of 1 KiB stays
+below."""
 MAX_PROFILE_BYTES = 4 * 2**20
 HARMLESS = frozenset(
     (
-        b"acTL", b"bKGD", b"cHRM", b"cICP", b"cLLI", b"dSIG", b"eXIf", b"fcTL", b"fdAT", b"gAMA", b"gIFg", b"gIFx",
-        b"hIST", b"iCCP", b"iTXt", b"mDCV", b"oFFs", b"pCAL", b"pHYs", b"sBIT", b"sCAL", b"sPLT", b"sRGB", b"sTER",
-        b"tEXt", b"tIME", b"zTXt",
+        b"acTL", b"bKGD", b"cHRM", b"cICP", b"cLLI", b"dSIG", b"eXIf", b"fcTL", b"fdAT", b"gAMA", b"gIFg",
+        b"gIFx", b"hIST", b"iCCP", b"iTXt", b"mDCV", b"oFFs", b"pCAL", b"pHYs", b"sBIT", b"sCAL", b"sPLT",
+        b"sRGB", b"sTER", b"tEXt", b"tIME", b"zTXt",
     )
 )  # fmt: skip
-"""Chunks that say nothing of the pixels of the first image; any other that is broken may have been one that does."""
+"""Chunks that say nothing of the pixels of the first image; any other that is broken may have said
+something."""
 
 GREY, TRUECOLOUR, PALETTE = 0, 2, 3
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -155,7 +157,7 @@ def _profile(content: bytes) -> bytes | None:
     inflater = isal_zlib.decompressobj()
     try:
         profile = inflater.decompress(packed[1:], MAX_PROFILE_BYTES)
-    except isal_zlib.error:  # a broken profile says nothing of the pixels
+    except INVALID_DATA:  # a broken profile says nothing of the pixels
         return None
     return profile if inflater.eof and name else None
 
@@ -261,7 +263,7 @@ def _pieces(structure: Structure) -> Iterator[bytes]:
                     prefix = b""
                 held = unpacked[:missing] or held
                 missing -= len(unpacked[:missing])
-    except isal_zlib.error as error:
+    except INVALID_DATA as error:
         raise UnreadableImage("the picture is damaged: its data cannot be unpacked") from error
     if missing or not inflater.eof:
         raise UnreadableImage("the picture is damaged or incomplete")

@@ -1,4 +1,4 @@
-"""TIFF files: the first image, by a directory rewritten to hold what tells how to decode, and nothing else."""
+"""TIFF files: the first image, by a directory rewritten to hold nothing but what tells how to decode."""
 
 import io
 import struct
@@ -11,7 +11,7 @@ from isal import isal_zlib
 from PIL import Image, ImageOps, TiffImagePlugin
 
 from app.errors import ImageTooLarge, UnreadableImage, UnsupportedImage
-from app.images.formats.opened import OpenedImage, check_size
+from app.images.formats.opened import INVALID_DATA, OpenedImage, check_size
 from app.images.modes import grey_levels, simplified
 
 BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">", b"II\0*": "<", b"MM*\0": ">"}
@@ -32,12 +32,13 @@ TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = 322, 323, 324, 325
 EXTRA_SAMPLES, SAMPLE_FORMAT, SUBSAMPLING, PROFILE = 338, 339, 530, 34675
 KEPT = frozenset(
     (
-        WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP, STRIP_SIZES,
-        PLANAR, 292, 293, PREDICTOR, COLOUR_MAP, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES, 332,
-        EXTRA_SAMPLES, SAMPLE_FORMAT, 347, *range(512, 522), 529, SUBSAMPLING, 531, 532,
+        WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP,
+        STRIP_SIZES, PLANAR, 292, 293, PREDICTOR, COLOUR_MAP, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS,
+        TILE_SIZES, 332, EXTRA_SAMPLES, SAMPLE_FORMAT, 347, *range(512, 522), 529, SUBSAMPLING, 531, 532,
     )
 )  # fmt: skip
-"""Fields that tell how to decode; Pillow looks into others, EXIF among them, and stumbles where they are broken."""
+"""Fields that tell how to decode; Pillow looks into others, EXIF among them, and stumbles where they are
+broken."""
 
 RAW, DEFLATE, YCBCR, SEPARATE = 1, (8, 32946), 6, 2
 MIN_IS_WHITE, MIN_IS_BLACK = 0, 1
@@ -175,7 +176,8 @@ def open_tiff(data: bytes, _: int, max_pixels: int) -> OpenedImage:
 
 
 def _leave_out_unspecified(directory: Directory) -> None:
-    """Take away planes of their own that are said to be nothing in particular, which need not even be there."""
+    """Take away planes of their own that are said to be nothing in particular, which need not even be
+    there."""
     extra = directory.integers(EXTRA_SAMPLES)
     left = directory.integer(SAMPLES, 1) - len(extra)
     if directory.integer(PLANAR, 1) == SEPARATE and extra and not any(extra) and left > 0:
@@ -187,7 +189,8 @@ def _leave_out_unspecified(directory: Directory) -> None:
 
 
 def _plain(original: Directory, data: bytes, pieces: Pieces) -> Callable[[], Image.Image]:
-    """What loads an image by Pillow, with what Pillow reads wrongly rewritten before or put right behind it."""
+    """What loads an image by Pillow, with what Pillow reads wrongly rewritten before or put right behind
+    it."""
     directory = original.copy()
     deep = max(directory.integers(BITS, 1))
     negative = directory.integer(PHOTOMETRIC, MIN_IS_WHITE) == MIN_IS_WHITE and deep > 8
@@ -199,9 +202,9 @@ def _plain(original: Directory, data: bytes, pieces: Pieces) -> Callable[[], Ima
     raw = directory.integer(COMPRESSION, RAW) == RAW
     swapped = not raw and directory.order == ">"  # libtiff gives the machine's order, which Pillow forgets
     separate = directory.integer(PLANAR, 1) == SEPARATE
-    if raw and directory.integer(FILL_ORDER, 1) == 1:
-        if separate or directory.integer(PHOTOMETRIC, 0) == YCBCR:
-            data = _deflated(directory, data, pieces)  # so that libtiff reads it, and not Pillow
+    plainly = raw and directory.integer(FILL_ORDER, 1) == 1
+    if plainly and (separate or directory.integer(PHOTOMETRIC, 0) == YCBCR):
+        data = _deflated(directory, data, pieces)  # so that libtiff reads it, and not Pillow
     image = TiffImagePlugin.TiffImageFile(io.BytesIO(directory.write(data)))
 
     def load() -> Image.Image:
@@ -216,8 +219,8 @@ def _plain(original: Directory, data: bytes, pieces: Pieces) -> Callable[[], Ima
 
 
 def _grey_and_alpha(directory: Directory, data: bytes, pieces: Pieces) -> Callable[[], Image.Image] | None:
-    """What loads an image of grey and alpha of a kind that Pillow does not know, as grey ones that it does: one
-    for each plane, or one of twice the width. None for any other image."""
+    """What loads an image of grey and alpha of a kind that Pillow does not know, as grey ones that it does:
+    one for each plane, or one of twice the width. None for any other image."""
     photometric, deep = directory.integer(PHOTOMETRIC, MIN_IS_WHITE), max(directory.integers(BITS, 1))
     separate = directory.integer(PLANAR, 1) == SEPARATE
     if directory.integer(SAMPLES, 1) != 2 or photometric not in (MIN_IS_WHITE, MIN_IS_BLACK):
@@ -346,7 +349,7 @@ def _check_deflated(data: bytes, pieces: Pieces) -> None:
             unpacked = inflater.decompress(memoryview(data)[offset:end], size + 1)
             if len(unpacked) == size and not inflater.eof:
                 inflater.decompress(inflater.unconsumed_tail, 1)
-        except isal_zlib.error as error:
+        except INVALID_DATA as error:
             raise UnreadableImage("the picture is damaged: its data cannot be unpacked") from error
         if len(unpacked) < size or (len(unpacked) == size and not inflater.eof):
             raise UnreadableImage("the picture is damaged or incomplete")

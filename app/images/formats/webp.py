@@ -54,7 +54,7 @@ def _sizes(data: bytes) -> tuple[list[tuple[int, int]], tuple[int, int, int, int
     sizes: list[tuple[int, int]] = []
     frame = None
     for kind, at, length in _chunks(data, HEADER, len(data)):
-        if kind == b"VP8X" and length >= 10:
+        if kind == b"VP8X" and length >= 10 and at + 10 <= len(data):
             sizes.append((_number(data, at + 4, 3) + 1, _number(data, at + 7, 3) + 1))
         elif kind == b"ANMF" and length >= 16:
             left, top = 2 * _number(data, at, 3), 2 * _number(data, at + 3, 3)

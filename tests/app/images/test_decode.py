@@ -178,7 +178,7 @@ def smooth_files() -> dict[str, bytes]:
 def test_a_file_cut_at_any_tenth_is_refused_and_one_with_more_behind_it_read(name: str) -> None:
     content = smooth_files()[name]
     for tenth in range(1, 10):
-        with pytest.raises(UnreadableImage, match="damaged|incomplete"):
+        with pytest.raises(UnreadableImage, match=r"damaged|incomplete"):
             read(content[: len(content) * tenth // 10])
     assert np.array_equal(read(content + b"more" * 100), read(content))
 

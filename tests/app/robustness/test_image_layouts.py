@@ -1,10 +1,12 @@
-"""Every layout of every format against what its samples mean, and against ImageMagick where it is installed."""
+"""Every layout of every format against what its samples mean, and against ImageMagick where it is
+installed."""
 
 import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,7 +127,7 @@ def pngs() -> Iterator[Case]:
 def tiffs() -> Iterator[Case]:
     for order in "<>":
         for compression in (1, DEFLATE):
-            options = {"order": order, "compression": compression}
+            options: dict[str, Any] = {"order": order, "compression": compression}
             word = f"{order} {'packed ' if compression == DEFLATE else ''}"
             for depth in (1, 4, 8, 16, 32):
                 grey = SHADES * (2**depth - 1) // 255
@@ -219,7 +221,7 @@ def frames() -> Iterator[Case]:
     for disposal in range(4):
         for interlaced in (False, True):
             canvas[8:48, 12:72] = np.asarray(small.convert("RGB"))
-            options = {"disposal": disposal, "interlaced": interlaced}
+            options: dict[str, Any] = {"disposal": disposal, "interlaced": interlaced}
             word = f"GIF, disposal {disposal}{', interlaced' if interlaced else ''}"
             yield word, gif_of(small, (WIDTH, HEIGHT), (12, 8), **options), on_white(canvas)
             keyed = canvas.copy()
@@ -265,8 +267,8 @@ MISREAD_BY_IMAGEMAGICK = (
     "HEIC",
     "32 without",
 )
-"""It takes numbers of 32 bits for black where they are white, planes of their own and samples of no kind for alpha,
-and paints what a WebP frame leaves free."""
+"""It takes numbers of 32 bits for black where they are white, planes of their own and samples of no kind for
+alpha, and paints what a WebP frame leaves free."""
 
 
 @pytest.mark.parametrize(("data", "expected"), CASES)

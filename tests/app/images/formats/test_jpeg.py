@@ -1,5 +1,7 @@
 """JPEG: complete data is read whatever else is missing, cut data refused whatever mark is put behind it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +12,7 @@ from tests.images import file_of, jpeg_of_scans, noise, opened, photograph
 
 LIMIT = 10**7
 END = b"\xff\xd9"
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "progressive": {"progressive": True},
     "without subsampling": {"subsampling": 0},
@@ -48,7 +50,7 @@ def test_a_jpeg_cut_in_its_data_is_refused(kind: str, tail: bytes) -> None:
     data = jpeg(kind)
     start = data.index(b"\xff\xda") + 14
     for cut in np.linspace(start, len(data) - 12, 60).astype(int):
-        with pytest.raises(UnreadableImage, match="damaged|incomplete"):
+        with pytest.raises(UnreadableImage, match=r"damaged|incomplete"):
             load(data[:cut] + tail)
 
 
