@@ -9,6 +9,9 @@ from PIL import Image
 
 from app.images.arrays import ImageArray
 
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom in pixels, which may be fractions."""
+
 BORDER_BLUR = 4
 """Radius in pixels of the Gaussian that softens the replicated edges around an image of another shape."""
 
@@ -27,25 +30,28 @@ def fit(image: Image.Image, width: int, height: int) -> ImageArray:
     Returns:
         (height, width, 3) uint8.
     """
-    if max(image.size) > LONGEST_BY_MATRIX:
-        image = scale_inside(image, width, height)
-    inner = _size_inside(image, width, height)
-    array = np.asarray(image)
-    if inner != image.size:
-        array = resample(array, *inner)
-    return array if inner == (width, height) else _fill_border(array, width, height)
+    return fill(np.asarray(scale(image, size_inside(image.size, width, height))), width, height)
 
 
-def scale_inside(image: Image.Image, width: int, height: int) -> Image.Image:
-    """The image scaled by Pillow to fit inside width x height, aspect kept."""
-    size = _size_inside(image, width, height)
-    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-
-
-def _size_inside(image: Image.Image, width: int, height: int) -> tuple[int, int]:
+def size_inside(size: tuple[int, int], width: int, height: int) -> tuple[int, int]:
     """The size that fits inside width x height, aspect kept."""
-    scale = min(width / image.width, height / image.height)
-    return max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    factor = min(width / size[0], height / size[1])
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def scale(image: Image.Image, size: tuple[int, int], box: Box | None = None) -> Image.Image:
+    """The image, or the part of it in a box, scaled to a size with Lanczos' filter."""
+    whole = box is None or box == (0, 0, *image.size)
+    if whole and image.size == size:
+        return image
+    if image.mode == "RGB" and max(image.size) <= LONGEST_BY_MATRIX:
+        return Image.fromarray(resample(np.asarray(image), *size, box))
+    return image.resize(size, Image.Resampling.LANCZOS, None if whole else box, reducing_gap=3.0)
+
+
+def fill(image: ImageArray, width: int, height: int) -> ImageArray:
+    """The image, as wide or as high as asked for, on width x height, its border filled."""
+    return image if image.shape[:2] == (height, width) else _fill_border(image, width, height)
 
 
 def _fill_border(image: ImageArray, width: int, height: int) -> ImageArray:
@@ -66,17 +72,19 @@ def _fill_border(image: ImageArray, width: int, height: int) -> ImageArray:
     return canvas
 
 
-def resample(image: ImageArray, width: int, height: int) -> ImageArray:
-    """Scale (h, w, 3) uint8 to (height, width, 3) with Pillow's Lanczos filter, as two products with
-    matrices: a quarter of Pillow's time for an image of some hundred pixels, and no rounding in between."""
+def resample(image: ImageArray, width: int, height: int, box: Box | None = None) -> ImageArray:
+    """Scale (h, w, 3) uint8, or a box of it, to (height, width, 3) with Pillow's Lanczos filter, as two
+    products with matrices: a quarter of Pillow's time for an image of some hundred pixels, and no rounding in
+    between."""
+    left, top, right, bottom = box or (0, 0, image.shape[1], image.shape[0])
     lines = image.reshape(len(image), -1).astype(np.float32)
     columns = np.empty((lines.shape[1], height), np.float32)
-    for made, used, weights in _lanczos_bands(len(image), height):
+    for made, used, weights in _lanczos_bands(len(image), height, top, bottom):
         np.matmul(lines[used].T, weights.T, out=columns[:, made])
     # Where lay (h, w, 3) lies (w, 3, height) now, so that nothing needs to be moved for the other axis.
     columns = columns.reshape(image.shape[1], -1)
     scaled = np.empty((width, 3 * height), np.float32)
-    for made, used, weights in _lanczos_bands(image.shape[1], width):
+    for made, used, weights in _lanczos_bands(image.shape[1], width, left, right):
         np.matmul(weights, columns[used], out=scaled[made])
     return np.ascontiguousarray(_rounded(scaled).reshape(width, 3, height).transpose(2, 0, 1))
 
@@ -88,11 +96,13 @@ def _rounded(values: NDArray[np.float32]) -> ImageArray:
 
 
 @lru_cache(maxsize=128)
-def _lanczos_bands(old: int, new: int) -> tuple[tuple[slice, slice, NDArray[np.float32]], ...]:
-    """The matrix (new, old) that scales one axis, cut into bands, as each row has few values other than zero:
-    (rows made, rows used, weights) of each."""
-    stretch = max(old / new, 1.0)
-    centres = (np.arange(new) + 0.5) * old / new
+def _lanczos_bands(
+    old: int, new: int, start: float, stop: float
+) -> tuple[tuple[slice, slice, NDArray[np.float32]], ...]:
+    """The matrix (new, old) that scales one axis from start to stop, cut into bands, as each row has few
+    values other than zero: (rows made, rows used, weights) of each."""
+    stretch = max((stop - start) / new, 1.0)
+    centres = start + (np.arange(new) + 0.5) * (stop - start) / new
     first = np.floor(centres - LANCZOS_LOBES * stretch + 0.5).astype(int).clip(0)
     end = np.floor(centres + LANCZOS_LOBES * stretch + 0.5).astype(int).clip(max=old)
     index = first[:, None] + np.arange((end - first).max())
@@ -100,13 +110,13 @@ def _lanczos_bands(old: int, new: int) -> tuple[tuple[slice, slice, NDArray[np.f
     values = np.where(index < end[:, None], np.sinc(places) * np.sinc(places / LANCZOS_LOBES), 0.0)
     values /= values.sum(axis=1, keepdims=True)
     bands = []
-    for start in range(0, new, BAND):
-        rows = slice(start, min(start + BAND, new))
+    for begin in range(0, new, BAND):
+        rows = slice(begin, min(begin + BAND, new))
         low, high = int(first[rows].min()), int(end[rows].max())
-        weights = np.zeros((rows.stop - start, high - low), np.float32)
-        for row in range(start, rows.stop):
+        weights = np.zeros((rows.stop - begin, high - low), np.float32)
+        for row in range(begin, rows.stop):
             size = end[row] - first[row]
-            weights[row - start, first[row] - low : end[row] - low] = values[row, :size]
+            weights[row - begin, first[row] - low : end[row] - low] = values[row, :size]
         bands.append((rows, slice(low, high), weights))
     return tuple(bands)
 

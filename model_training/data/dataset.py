@@ -17,11 +17,11 @@ from model_training.data.synthetic import draw_cars
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 SYNTHETIC = "synthetic"
 SYNTHETIC_COUNT = 2048
 MAX_PIXELS = 200_000_000
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 """Raised whenever the fitting of an image changes, so that no stale cache is read."""
 
 

@@ -20,6 +20,7 @@ with atheris.instrument_imports(include=["PIL", "app"]):
 
     from app.errors import ImageError
     from app.images.decode import FORMATS, configure_pillow, read_image
+    from tests.heic import heic
     from tests.images import file_of, photograph
 
 WIDTH, HEIGHT, MAX_PIXELS = 96, 64, 4_000_000
@@ -39,6 +40,7 @@ def seeds() -> Iterator[bytes]:
                     yield file_of(photograph(20, 14).convert(mode), kind, **options)
                 except (OSError, ValueError, KeyError):  # the format cannot hold it
                     continue
+    yield from (heic(), heic(tiles=2), heic(exif=exif.tobytes()[6:]))
     grey = np.asarray(photograph(20, 14).convert("L")).astype(np.uint16)
     for kind, compression in (("PNG", None), ("TIFF", "tiff_lzw"), ("TIFF", "packbits"), ("TIFF", "jpeg")):
         deep = grey if compression != "jpeg" else grey.astype(np.uint8)

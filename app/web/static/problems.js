@@ -6,7 +6,7 @@ const WORDS = {
   401: "This service needs an API key, and was given none or a wrong one.",
   409: "This car was made by another version of the model and means nothing to this one. Take a new one.",
   413: "That is more than this service takes.",
-  415: "This is not a kind of picture the service reads. JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF work.",
+  415: "This is not a kind of picture the service reads. JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and HEIC work.",
   422: "The service does not accept this.",
   429: "The service is very busy. Try again in a moment.",
   500: "Something broke inside the service.",

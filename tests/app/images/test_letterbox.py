@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from app.images.letterbox import BORDER_BLUR, fit, resample, scale_inside
+from app.images.letterbox import BORDER_BLUR, fit, resample, scale, size_inside
 from tests.images import difference, photograph
 
 WIDTH, HEIGHT = 96, 64
@@ -36,11 +36,11 @@ def test_the_border_is_pillows_blur_of_the_replicated_edge(size: tuple[int, int]
 @pytest.mark.parametrize(
     ("size", "inner"), [((900, 600), (96, 64)), ((600, 600), (64, 64)), ((900, 3), (96, 1))]
 )
-def test_what_is_scaled_inside_keeps_its_aspect(size: tuple[int, int], inner: tuple[int, int]) -> None:
-    assert scale_inside(photograph(*size), WIDTH, HEIGHT).size == inner
+def test_the_size_inside_keeps_the_aspect(size: tuple[int, int], inner: tuple[int, int]) -> None:
+    assert size_inside(size, WIDTH, HEIGHT) == inner
 
 
 def test_an_image_that_fits_is_left_as_it_is() -> None:
     image = photograph(WIDTH, HEIGHT)
-    assert scale_inside(image, WIDTH, HEIGHT) is image
+    assert scale(image, size_inside(image.size, WIDTH, HEIGHT)) is image
     assert np.array_equal(fit(image, WIDTH, HEIGHT), np.asarray(image))
