@@ -157,6 +157,8 @@ class InferenceRequest(Request):
             raise InvalidField([("query.size", message)])
         columns = min(images, columns or math.ceil(math.sqrt(images)))
         sheet = max(columns * width, math.ceil(images / columns) * height)
+        if sheet <= MAX_SIDES[self.format]:
+            return
         sides = {"gif": max(width, height), "json": max(width, height)}
         fitting = [name for name in self._offered if sides.get(name, sheet) <= MAX_SIDES[name]]
         if self.format in fitting:
