@@ -371,4 +371,3 @@ def test_in_a_storm_of_connections_every_one_is_answered(service: Running) -> No
     for connection in opened:
         connection.close()
     assert set(statuses) == {200, 503}
-    assert statuses.count(503) >= MAX_CONNECTIONS
