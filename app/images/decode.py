@@ -26,8 +26,8 @@ PIXEL_DIVISOR = 2
 which WebP needs while it is decoded, none takes more memory than the largest JPEG, at up to 8."""
 
 LEAST = 128
-"""Pixels below which no side of a JPEG is scaled while it is decoded: its last blocks reach over the edge, which
-of a narrow image is soon a tenth, and the border is filled from there."""
+"""Pixels below which no side of a JPEG is scaled while it is decoded: its last blocks reach over the edge,
+which of a narrow image is soon a tenth, and the border is filled from there."""
 
 TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
