@@ -25,6 +25,10 @@ PIXEL_DIVISOR = 2
 """An image of any other format than JPEG may have this many times fewer pixels: at up to 15 bytes a pixel,
 which WebP needs while it is decoded, none takes more memory than the largest JPEG, at up to 8."""
 
+LEAST = 128
+"""Pixels below which no side of a JPEG is scaled while it is decoded: its last blocks reach over the edge,
+which of a narrow image is soon a tenth, and the border is filled from there."""
+
 TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -127,7 +131,7 @@ def _decode_and_scale(opened: OpenedImage, width: int, height: int) -> Image.Ima
     size, box = opened.size, None
     if opened.draft is not None:
         factor = 2 * min(width / size[0], height / size[1])
-        box = opened.draft((max(1, int(factor * size[0])), max(1, int(factor * size[1]))))
+        box = opened.draft((max(LEAST, int(factor * size[0])), max(LEAST, int(factor * size[1]))))
     image = simplified(opened.load())
     if box is None:
         size = image.size
