@@ -13,7 +13,7 @@ from app.images.arrays import ImageArray
 from app.images.colour_profiles import profile_mode, to_srgb
 from app.images.formats import bmp, gif, heif, jpeg, png, tiff, webp
 from app.images.formats.opened import OpenedImage
-from app.images.letterbox import fill, scale, size_inside
+from app.images.letterbox import fill, scale, scaled_array, size_inside
 from app.images.modes import simplified
 
 Opener = Callable[[bytes, int, int], OpenedImage]
@@ -81,8 +81,9 @@ def read_image(data: bytes, width: int, height: int, max_pixels: int) -> ImageAr
     target = (height, width) if opened.orientation in SIDEWAYS else (width, height)
     with _broken_file("the picture is damaged or incomplete"):
         image = _decode_and_scale(opened, *target)
-    turn = TRANSPOSITIONS.get(opened.orientation)
-    return fill(np.asarray(image if turn is None else image.transpose(turn)), width, height)
+    if opened.orientation in TRANSPOSITIONS:
+        image = np.asarray(Image.fromarray(image).transpose(TRANSPOSITIONS[opened.orientation]))
+    return fill(image, width, height)
 
 
 def _opener(data: bytes) -> Opener | None:
@@ -121,7 +122,7 @@ def _broken_file(message: str) -> Iterator[None]:
         raise UnreadableImage(message) from error
 
 
-def _decode_and_scale(opened: OpenedImage, width: int, height: int) -> Image.Image:
+def _decode_and_scale(opened: OpenedImage, width: int, height: int) -> ImageArray:
     """Decode an opened image, scale it to fit inside width x height, convert it to sRGB and lay it on white,
     in this order: each step after the scaling works on a few thousand pixels instead of millions."""
     # A JPEG decoded at the nearest larger scale is a few times cheaper; from twice the scaled size on the
@@ -137,7 +138,10 @@ def _decode_and_scale(opened: OpenedImage, width: int, height: int) -> Image.Ima
         size = image.size
     if image.mode in ("L", "CMYK") and profile_mode(opened.profile) != image.mode:
         image = image.convert("RGB")
-    return _on_white(to_srgb(scale(image, size_inside(size, width, height), box), opened.profile))
+    inner = size_inside(size, width, height)
+    if image.mode == "RGB" and opened.profile is None:
+        return scaled_array(image, inner, box)
+    return np.asarray(_on_white(to_srgb(scale(image, inner, box), opened.profile)))
 
 
 def _on_white(image: Image.Image) -> Image.Image:

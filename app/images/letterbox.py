@@ -30,7 +30,7 @@ def fit(image: Image.Image, width: int, height: int) -> ImageArray:
     Returns:
         (height, width, 3) uint8.
     """
-    return fill(np.asarray(scale(image, size_inside(image.size, width, height))), width, height)
+    return fill(scaled_array(image, size_inside(image.size, width, height)), width, height)
 
 
 def size_inside(size: tuple[int, int], width: int, height: int) -> tuple[int, int]:
@@ -45,8 +45,15 @@ def scale(image: Image.Image, size: tuple[int, int], box: Box | None = None) -> 
     if whole and image.size == size:
         return image
     if image.mode == "RGB" and max(image.size) <= LONGEST_BY_MATRIX:
-        return Image.fromarray(resample(np.asarray(image), *size, box))
+        return Image.fromarray(scaled_array(image, size, box))
     return image.resize(size, Image.Resampling.LANCZOS, None if whole else box, reducing_gap=3.0)
+
+
+def scaled_array(image: Image.Image, size: tuple[int, int], box: Box | None = None) -> ImageArray:
+    """The same of an RGB image, as an array: a small one needs not become an image again."""
+    if max(image.size) > LONGEST_BY_MATRIX or (image.size == size and box in (None, (0, 0, *size))):
+        return np.asarray(scale(image, size, box))
+    return resample(np.asarray(image), *size, box)
 
 
 def fill(image: ImageArray, width: int, height: int) -> ImageArray:

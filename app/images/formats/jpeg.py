@@ -30,9 +30,9 @@ END_OF_IMAGE, START_OF_SCAN, FILL, FIRST_RESTART = 0xD9, 0xDA, 0xFF, 0xD0
 STANDALONE = frozenset((0x01, 0xD8, *range(0xD0, 0xD8)))
 """Markers without a length (ITU T.81, table B.1)."""
 FRAMES = frozenset((0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF))
-FOR_PILLOW = frozenset((0xC4, 0xCC, START_OF_SCAN, 0xDB, 0xDD))
-"""Segments that say how to decode. Pillow would look into the others for a resolution or for more images, and
-stumble where they are broken."""
+FOR_PILLOW = frozenset((START_OF_SCAN,))
+"""Segments that Pillow needs beside the frame. It would look into others for a resolution or for more images,
+and stumble where they are broken; libjpeg sees them all."""
 HUFFMAN_TABLES, RESTART_INTERVAL = 0xC4, 0xDD
 EXIF_SEGMENT, PROFILE_SEGMENT, PROFILE_PREFIX = 0xE1, 0xE2, b"ICC_PROFILE\0"
 PROGRESSIVE = frozenset((0xC2, 0xCA))
