@@ -1,4 +1,4 @@
-"""Adversarial fine-tuning (command sharpen): the decoder against a discriminator, the encoder as it was.
+"""Adversarial fine-tuning (command sharpen, after fit-prior): a new run, its decoder taught by an adversary.
 
 A likelihood leaves what the latent does not say at its mean, which is blur. A discriminator (Larsen et al.
 2016) asks for one sharp answer instead, and, shown what becomes of draws from the prior, for images that
