@@ -14,9 +14,6 @@ OPTIONS = (
     "--strip-extras",
     "--no-annotate",
     "--no-header",
-    "--no-emit-index-url",
-    "--no-emit-find-links",
-    "--no-emit-trusted-host",
     "--no-emit-options",
     "--quiet",
 )
@@ -27,7 +24,10 @@ def lock(extra: str) -> None:
     target = ROOT / "docker" / f"requirements-{extra}.txt"
     command = [sys.executable, "-m", "piptools", "compile", "--extra", extra, *OPTIONS]
     subprocess.run([*command, "--output-file", str(target), "pyproject.toml"], cwd=ROOT, check=True)
-    target.write_text(HEAD.format(extra=extra) + target.read_text())
+    lines = target.read_text().splitlines(keepends=True)
+    # Options are where this machine found the packages; the versions and hashes are what is pinned.
+    pins = "".join(line for line in lines if not line.startswith("--")).lstrip()
+    target.write_text(HEAD.format(extra=extra) + pins)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ from starlette.responses import Response
 from app.api.content_negotiation import offered_formats
 from app.api.inference_request import InferenceRequest
 from app.api.validation import from_query
-from app.errors import UnsupportedBody
-from app.server.problem_details import from_service_error
 
 
 class Router(APIRouter):
@@ -45,11 +43,6 @@ class InferenceRoute(APIRoute):
             try:
                 query = from_query(model, request.query_params) if request.scope["query_string"] else model()
                 response: Response = await handler(inference, query)
-            except UnsupportedBody as error:
-                if error.accept_encoding is None:
-                    raise
-                response = from_service_error(request.scope, error)
-                response.headers["Accept-Encoding"] = error.accept_encoding
             finally:
                 inference.release()
             return response

@@ -100,6 +100,8 @@ def _headers(error: ServiceError) -> dict[str, str] | None:
         return {"Retry-After": str(NOT_READY_RETRY)}
     if isinstance(error, Unauthorized):
         return {"WWW-Authenticate": 'Bearer realm="car-vae"'}
+    if isinstance(error, UnsupportedBody) and error.accept_encoding is not None:
+        return {"Accept-Encoding": error.accept_encoding}
     return None
 
 

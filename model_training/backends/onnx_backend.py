@@ -8,7 +8,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from app.images.arrays import ImageArray
-from app.model.manifest import Manifest, read_manifest, read_model_file
+from app.model.manifest import Manifest, read_model_folder
 from model_training.backends.base import Floats, in_batches
 
 
@@ -62,13 +62,13 @@ class OnnxBackend:
         Raises:
             ModelFolderError: something is missing, altered or not understood.
         """
-        self.manifest: Manifest = read_manifest(folder)
+        model = read_model_folder(folder)
+        self.manifest: Manifest = model.manifest
         self.width = self.manifest.image_size.width
         self.height = self.manifest.image_size.height
         self.latent_dim = self.manifest.latent_dim
         self._graphs = OnnxGraphs(
-            read_model_file(folder, self.manifest.files.encoder),
-            read_model_file(folder, self.manifest.files.decoder),
+            model.content(self.manifest.files.encoder), model.content(self.manifest.files.decoder)
         )
 
     def encode(self, images: ImageArray) -> tuple[Floats, Floats]:

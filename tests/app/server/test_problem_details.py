@@ -16,6 +16,7 @@ from app.errors import (
     QueueFull,
     ServiceError,
     Unauthorized,
+    UnsupportedBody,
 )
 from app.server.problem_details import STATUS, from_service_error, on_http_exception, problem
 
@@ -78,6 +79,9 @@ def test_a_problem_says_in_headers_what_to_do_next() -> None:
     assert from_service_error(SCOPE, QueueFull("full", retry_after=3)).headers["retry-after"] == "3"
     assert int(from_service_error(SCOPE, NotReady("draining")).headers["retry-after"]) > 0
     assert from_service_error(SCOPE, Unauthorized("key")).headers["www-authenticate"].startswith("Bearer")
+    packed = UnsupportedBody("packed", accept_encoding="gzip")
+    assert from_service_error(SCOPE, packed).headers["accept-encoding"] == "gzip"
+    assert "accept-encoding" not in from_service_error(SCOPE, UnsupportedBody("a type")).headers
     assert "retry-after" not in from_service_error(SCOPE, InferenceFailed("x")).headers
 
 
