@@ -158,11 +158,6 @@ def read_model_folder(folder: Path) -> ModelFolder:
     return ModelFolder(manifest, {file: read_model_file(folder, file) for file in manifest.files.all()})
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest alone, with all that `read_model_folder` verifies."""
-    return read_model_folder(folder).manifest
-
-
 def _parse(path: Path, document: bytes) -> Manifest:
     try:
         found = json.loads(document)

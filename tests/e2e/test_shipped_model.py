@@ -10,7 +10,7 @@ from PIL import Image
 
 from app.images.decode import read_image
 from app.images.quality import psnr
-from app.model.manifest import read_manifest
+from app.model.manifest import read_model_folder
 from app.settings import Settings
 from model_training.backends.onnx_backend import OnnxBackend
 from model_training.data.synthetic import draw_cars
@@ -60,7 +60,7 @@ def test_a_photograph_has_the_same_latent_in_a_jpeg_and_in_a_png(backend: OnnxBa
 
 @pytest.mark.parametrize(("version", "decibels"), [(1, 17.5), (2, 20.7)])
 def test_the_manifest_keeps_the_projects_promises(version: int, decibels: float) -> None:
-    manifest = read_manifest(MODELS / str(version))
+    manifest = read_model_folder(MODELS / str(version)).manifest
     assert manifest.id == f"car-vae/{version}"
     assert 8_600_000 <= manifest.parameters <= 8_800_000
     assert (manifest.image_size.width, manifest.image_size.height, manifest.latent_dim) == (96, 64, 256)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from app.images.arrays import ImageArray
 from app.images.quality import psnr
-from app.model.manifest import read_manifest
+from app.model.manifest import read_model_folder
 from model_training import __main__ as commands
 from model_training.backends.load import open_backend
 from model_training.evaluation import simclr
@@ -39,7 +39,7 @@ def test_from_a_folder_to_a_model_that_can_be_served(
     assert commands.main(["fit-prior", str(run_folder), "--data", folder, "--steps", "20"]) == 0
     told = ["--trained-on", "forty drawings"]
     assert commands.main(["export", str(run_folder), "--out", str(model), "--data", folder, *told]) == 0
-    manifest = read_manifest(model)
+    manifest = read_model_folder(model).manifest
     assert manifest.id == "cars/2"
     assert manifest.files.prior is not None
     assert manifest.data == {"trained_on": "forty drawings"}
@@ -65,7 +65,7 @@ def test_samples_are_measured_alike_for_the_manifest_and_by_command(
     capsys.readouterr()
     assert commands.main(["evaluate", str(model), *told]) == 0
     measured = json.loads(capsys.readouterr().out)
-    metrics = read_manifest(model).metrics
+    metrics = read_model_folder(model).manifest.metrics
     assert {"frechet_fitted_samples", "recall_standard_samples"} <= metrics.keys()
     # Of 40 images a few may be counted otherwise.
     assert metrics == pytest.approx({name: measured[name] for name in metrics}, rel=0.05, abs=0.1)

@@ -24,7 +24,7 @@ from app.images.decode import read_image
 from app.images.encode import encode_gif, grid
 from app.images.png import encode_png
 from app.inference.session import Session, SessionSpec, decoder_graph, encoder_graph, open_sessions
-from app.model.manifest import read_manifest, read_model_file
+from app.model.manifest import read_model_file, read_model_folder
 from tests.performance.bench import processes
 from tests.performance.bench.inputs import MULTIPART, jpegs, latents_json, multipart
 from tests.performance.bench.load import drive, measure
@@ -96,7 +96,7 @@ def time_step(name: str, work: Callable[[], object], items: int = 1) -> Step:
 
 def model_steps(folder: Path) -> list[Step]:
     """Both graphs as the service opens them: every batch size, and two sessions side by side."""
-    manifest = read_manifest(folder)
+    manifest = read_model_folder(folder).manifest
     steps = []
     for name, graph, file in (
         ("encoder", encoder_graph(manifest), manifest.files.encoder),
@@ -139,7 +139,7 @@ def _run(
 
 def host_steps(folder: Path) -> list[Step]:
     """Pictures, JSON and multipart as the service does them."""
-    manifest = read_manifest(folder)
+    manifest = read_model_folder(folder).manifest
     size, dim = manifest.image_size, manifest.latent_dim
     small, large = jpegs(16, 256, 256, seed=1), jpegs(1, 1920, 1080, seed=2)
 

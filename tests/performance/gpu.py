@@ -36,7 +36,7 @@ from app.inference.session import (
     encoder_graph,
     open_sessions,
 )
-from app.model.manifest import Manifest, read_manifest, read_model_file
+from app.model.manifest import Manifest, read_model_file, read_model_folder
 from model_training.backends.torch_backend import DecoderGraph, EncoderGraph, TorchBackend
 from model_training.data.synthetic import draw_cars
 from model_training.networks.vae import VAE
@@ -168,7 +168,7 @@ class Floors:
 
 def jobs(folder: Path, rows: int) -> list[Job]:
     """Encode, decode and reconstruct drawn cars and random latents."""
-    manifest = read_manifest(folder)
+    manifest = read_model_folder(folder).manifest
     encoder, decoder = encoder_graph(manifest), decoder_graph(manifest)
     coded = read_model_file(folder, manifest.files.encoder)
     decoded = read_model_file(folder, manifest.files.decoder)
@@ -595,7 +595,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder = options.model_dir.resolve()
     try:
-        manifest = read_manifest(folder)
+        manifest = read_model_folder(folder).manifest
         device = cuda_device(folder, manifest)
     except (ModelFolderError, ProviderUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -10,7 +10,7 @@ import torch
 
 from app.errors import ProviderUnavailable
 from app.inference.session import CPU, Session, SessionSpec, decoder_graph, open_sessions
-from app.model.manifest import read_manifest
+from app.model.manifest import read_model_folder
 from model_training.backends.torch_backend import DecoderGraph, EncoderGraph
 from model_training.networks.vae import VAE
 from model_training.recipe import ConvVaeConfig
@@ -171,7 +171,7 @@ def test_memory_is_read_after_each_block_of_batches_that_fit(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpu, "MEMORY_BATCHES", 10)
-    manifest = read_manifest(folder)
+    manifest = read_model_folder(folder).manifest
     graph = decoder_graph(manifest)
     (session,) = open_sessions({graph: (folder / "decoder.onnx").read_bytes()}, SessionSpec("cpu", 4))
     sizes: list[int] = []
@@ -211,7 +211,7 @@ def test_on_the_cpu_options_of_cuda_are_left_out() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
 def test_without_a_card_it_refuses_in_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ProviderUnavailable):
-        gpu.cuda_device(folder, read_manifest(folder))
+        gpu.cuda_device(folder, read_model_folder(folder).manifest)
     assert gpu.main(["--model-dir", str(folder)]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""

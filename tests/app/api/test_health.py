@@ -10,7 +10,7 @@ import pytest
 from app.api.schemas import ModelAnswer
 from app.errors import ModelFolderError
 from app.main import create_app
-from app.model.manifest import Int8Files, Int8Loss, describe_file, read_manifest, write_manifest
+from app.model.manifest import Int8Files, Int8Loss, describe_file, read_model_folder, write_manifest
 from app.settings import Settings
 from tests.app.api.test_endpoints import Gate, check_problem
 from tests.app.conftest import Serve, client_of, state_behind
@@ -49,7 +49,7 @@ async def test_int8_is_served_where_it_is_asked_for(serve: Serve, tmp_path: Path
     for half in ("encoder", "decoder"):
         (folder / f"{half}-int8.onnx").write_bytes((other / f"{half}.onnx").read_bytes())
     encoder, decoder = (describe_file(folder / f"{half}-int8.onnx") for half in ("encoder", "decoder"))
-    manifest = read_manifest(folder)
+    manifest = read_model_folder(folder).manifest
     int8 = Int8Files(encoder, decoder, Int8Loss(pictures=1, psnr=0.0, latents=0.0))
     write_manifest(folder, replace(manifest, files=replace(manifest.files, int8=int8)))
     for model, precision in ((folder, "int8"), (other, "fp32"), (folder, "fp32")):

@@ -25,7 +25,7 @@ from app.inference.session import (
     encoder_graph,
     open_sessions,
 )
-from app.model.manifest import Int8Files, Int8Loss, Manifest, read_manifest
+from app.model.manifest import Int8Files, Int8Loss, Manifest, read_model_folder
 from tests.tiny_model import random_images, write_tiny_model
 
 ON_CPU = SessionSpec("cpu", max_batch_rows=4)
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def manifest(folder: Path) -> Manifest:
-    return read_manifest(folder)
+    return read_model_folder(folder).manifest
 
 
 @pytest.fixture

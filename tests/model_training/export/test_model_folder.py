@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from app.images.arrays import ImageArray
-from app.model.manifest import read_manifest
+from app.model.manifest import read_model_folder
 from model_training.backends.onnx_backend import OnnxBackend
 from model_training.backends.torch_backend import TorchBackend
 from model_training.export import model_folder
@@ -39,7 +39,7 @@ def test_the_exported_graphs_compute_what_torch_computes(
 
 
 def test_the_manifest_says_what_was_exported(finished_run: Path, exported_model: Path) -> None:
-    manifest, backend = read_manifest(exported_model), TorchBackend(finished_run)
+    manifest, backend = read_model_folder(exported_model).manifest, TorchBackend(finished_run)
     assert manifest.id == "car-vae/3"
     assert (manifest.image_size.width, manifest.image_size.height, manifest.latent_dim) == (24, 16, 6)
     assert manifest.parameters == parameter_count(backend.model)
@@ -86,7 +86,7 @@ def test_the_manifest_says_what_the_prior_was_really_fitted_by(
     gaussian = Gaussian(np.zeros(6), np.eye(6))
     save_prior(FittedPrior(gaussian, {}, {}, config), run_folder / PRIOR)
     export_cars(run_folder, tmp_path / "3", other_cars)
-    recipe = Recipe.from_dict(without_epoch(read_manifest(tmp_path / "3").recipe))
+    recipe = Recipe.from_dict(without_epoch(read_model_folder(tmp_path / "3").manifest.recipe))
     assert recipe == dataclasses.replace(TorchBackend(run_folder).recipe, prior=config)
 
 
@@ -95,18 +95,18 @@ def test_the_manifest_is_silent_on_a_prior_that_does_not_tell_what_it_was_fitted
 ) -> None:
     np.savez(run_folder / PRIOR, weights=np.ones(1))
     export_cars(run_folder, tmp_path / "3", other_cars)
-    assert "prior" not in read_manifest(tmp_path / "3").recipe
+    assert "prior" not in read_model_folder(tmp_path / "3").manifest.recipe
 
 
 def test_the_manifest_of_a_run_without_a_prior_keeps_its_recipe(
     finished_run: Path, exported_model: Path
 ) -> None:
-    recipe = Recipe.from_dict(without_epoch(read_manifest(exported_model).recipe))
+    recipe = Recipe.from_dict(without_epoch(read_model_folder(exported_model).manifest.recipe))
     assert recipe == TorchBackend(finished_run).recipe
 
 
 def test_the_int8_graphs_come_along_with_what_they_cost(exported_model: Path, other_cars: ImageArray) -> None:
-    int8 = read_manifest(exported_model).files.int8
+    int8 = read_model_folder(exported_model).manifest.files.int8
     assert int8 is not None
     assert (int8.encoder.path, int8.decoder.path) == ("encoder-int8.onnx", "decoder-int8.onnx")
     assert int8.loss.pictures == len(other_cars) // 2
@@ -124,7 +124,7 @@ def test_int8_graphs_that_lose_too_much_are_left_out_aloud(
     monkeypatch.setattr(model_folder, "MAX_INT8_LOSS", -10.0)
     with caplog.at_level("WARNING", "model_training.export"):
         export_cars(run_folder, tmp_path / "3", other_cars)
-    assert read_manifest(tmp_path / "3").files.int8 is None
+    assert read_model_folder(tmp_path / "3").manifest.files.int8 is None
     assert not list((tmp_path / "3").glob("*int8*"))
     assert re.search(r"no int8 graphs: they would lose -?\d\.\d{3} dB, more than -10\.00 dB", caplog.text)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from app.inference.session import Session, SessionSpec, decoder_graph, open_sessions
-from app.model.manifest import read_manifest, read_model_file
+from app.model.manifest import read_model_file, read_model_folder
 from tests.performance.bench.report import Sample, Summary, summarise
 
 BATCH = 16
@@ -19,7 +19,7 @@ WORKLOAD = "decode-64"
 
 def decoded_per_second(folder: Path, seconds: float) -> float:
     """Pictures a second of a model folder's decoder: a session of one thread for each core, side by side."""
-    manifest = read_manifest(folder)
+    manifest = read_model_folder(folder).manifest
     models = {decoder_graph(manifest): read_model_file(folder, manifest.files.decoder)}
     cores = len(os.sched_getaffinity(0))
     sessions = [open_sessions(models, SessionSpec("cpu", BATCH))[0] for _ in range(cores)]
