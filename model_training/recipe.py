@@ -72,11 +72,54 @@ class PcaVaeConfig:
             raise ValueError("model: an image of half the size has fewer values than latent_dim")
 
 
-ModelConfig = ConvVaeConfig | PcaVaeConfig
+@dataclass(frozen=True)
+class SubpixelVaeConfig:
+    """A linear codec begun as principal component analysis, corrected by convolutions over cells of 4 x 4
+    pixels; pixels are Gaussian.
+
+    Attributes:
+        width, height: image size in pixels, multiples of 8.
+        latent_dim: length of a latent vector.
+        hidden: width of the dense layers that correct the linear maps.
+        encoder_channels: of the encoder's convolutions at a quarter, an eighth and last again an eighth of the
+            size.
+        rank: width through which the decoder draws its features.
+        features: channels that it draws from a latent.
+        channels: of its convolutions; the features are among those of the first.
+        depth: its convolutions between the first and the last.
+    """
+
+    width: int
+    height: int
+    latent_dim: int
+    hidden: int
+    encoder_channels: tuple[int, int, int]
+    rank: int
+    features: int
+    channels: int
+    depth: int
+    architecture: Literal["subpixel"] = "subpixel"
+
+    def __post_init__(self) -> None:
+        sizes = (self.width, self.height, self.latent_dim, self.hidden, self.rank, self.features, self.depth)
+        if len(self.encoder_channels) != 3 or min(*sizes, *self.encoder_channels) < 1:
+            raise ValueError("model: sizes must be at least 1, encoder_channels three")
+        if self.channels <= self.features:
+            raise ValueError("model: there must be more channels than features")
+        if self.width % 8 or self.height % 8:
+            raise ValueError(
+                f"model: width and height must be multiples of 8, not {self.width} x {self.height}"
+            )
+        if self.latent_dim > self.width * self.height * 3 // 4:
+            raise ValueError("model: an image of half the size has fewer values than latent_dim")
+
+
+ModelConfig = ConvVaeConfig | PcaVaeConfig | SubpixelVaeConfig
 
 ARCHITECTURES: dict[str, type[ModelConfig]] = {
     "convolutional": ConvVaeConfig,
     "principal": PcaVaeConfig,
+    "subpixel": SubpixelVaeConfig,
 }
 
 
@@ -184,8 +227,7 @@ class Recipe:
         kind = model.setdefault("architecture", "convolutional")
         if kind not in ARCHITECTURES:
             raise ValueError(f"model: architecture is one of {', '.join(ARCHITECTURES)}")
-        if "channels" in model:
-            model["channels"] = tuple(model["channels"])
+        model = {name: tuple(value) if isinstance(value, list) else value for name, value in model.items()}
         adversarial = dict(values["adversarial"]) if values.get("adversarial") else None
         if adversarial is not None and "channels" in adversarial:
             adversarial["channels"] = tuple(adversarial["channels"])
