@@ -25,6 +25,7 @@ from model_training.run_folder import COMPRESSOR, METRICS, PRIOR
 CACHE = Path.home() / ".cache" / "car-vae"
 
 FEATURES = Path("models/car-features/1/features.onnx")
+SECOND_FEATURES = Path("models/car-features/2/features.onnx")
 
 IMAGES = f"folder of images, or {SYNTHETIC!r} for drawn cars"
 MODEL = "exported model folder, or folder of a training run"
@@ -327,7 +328,11 @@ def plot(options: argparse.Namespace) -> int:
 
 def _add_features_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--features", default=FEATURES, type=Path, help="what fit-features wrote; default: %(default)s"
+        "--features",
+        default=[FEATURES, SECOND_FEATURES],
+        type=Path,
+        nargs="+",
+        help="what fit-features wrote; a second file judges likeness again; default: both of the project's",
     )
 
 
@@ -338,14 +343,16 @@ def _fitted_prior(folder: Path, backend: Backend) -> Prior | None:
 
 
 def _sample_figures(
-    folder: Path, backend: Backend, images: ImageArray, training: ImageArray, features: Path
+    folder: Path, backend: Backend, images: ImageArray, training: ImageArray, features: list[Path]
 ) -> dict[str, float]:
     """What samples of a run or of a model folder are worth."""
     from model_training.evaluation.feature_network import FeatureNetwork
     from model_training.evaluation.samples import evaluate_samples
 
+    if len(features) > 2:
+        raise ValueError(f"--features takes one or two files, not {len(features)}")
     prior = _fitted_prior(folder, backend)
-    return evaluate_samples(backend, prior, images, training, FeatureNetwork(features))
+    return evaluate_samples(backend, prior, images, training, *map(FeatureNetwork, features))
 
 
 def _compression_figures(
