@@ -1,4 +1,4 @@
-"""Commands: train, fit-prior, sharpen, export, fit-features, evaluate, fit-compressor, compress, plot.
+"""Commands: pack, train, fit-prior, sharpen, export, fit-features, evaluate, fit-compressor, compress, plot.
 
 Each imports what it needs when it runs: `evaluate` and `plot` work on an exported model folder without torch.
 """
@@ -25,9 +25,41 @@ from model_training.run_folder import COMPRESSOR, METRICS, PRIOR
 CACHE = Path.home() / ".cache" / "car-vae"
 
 FEATURES = Path("models/car-features/1/features.onnx")
+SECOND_FEATURES = Path("models/car-features/2/features.onnx")
 
-IMAGES = f"folder of images, or {SYNTHETIC!r} for drawn cars"
+IMAGES = f"folder of images, FILE.npz of `pack`, or {SYNTHETIC!r} for drawn cars"
 MODEL = "exported model folder, or folder of a training run"
+
+
+def add_pack_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, nargs="+", help=f"the images to train on: {IMAGES}")
+    parser.add_argument("--val", help="images to validate on; without it a tenth of --data is held out")
+    parser.add_argument("--recipe", default="best", help="whose image size they get; default: %(default)s")
+    parser.add_argument("--out", required=True, type=Path, help="FILE.npz")
+
+
+def pack(options: argparse.Namespace) -> int:
+    """Fit images to a recipe's size and write them to one file, which --data takes in place of a folder."""
+    from model_training.data.packed import SUFFIX
+    from model_training.data.packed import pack as write
+    from model_training.data.split import ImageDataset, split
+    from model_training.recipe import Recipe
+
+    if options.out.suffix != SUFFIX:
+        raise ValueError(f"--out ends in {SUFFIX}, not in {options.out.name!r}")
+    model = Recipe.load(options.recipe).model
+    sources = [(source, load(source, model.width, model.height, CACHE)) for source in options.data]
+    every = ImageDataset(
+        np.concatenate([dataset.images for _, dataset in sources]),
+        tuple(f"{Path(source).name}/{name}" for source, dataset in sources for name in dataset.names),
+    )
+    if options.val is None:
+        training, validation = split(every)
+    else:
+        training, validation = every, load(options.val, model.width, model.height, CACHE)
+    write(training, validation, options.out)
+    print(f"{len(training)} pictures to train on, {len(validation)} to validate -> {options.out}")
+    return 0
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -327,7 +359,11 @@ def plot(options: argparse.Namespace) -> int:
 
 def _add_features_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--features", default=FEATURES, type=Path, help="what fit-features wrote; default: %(default)s"
+        "--features",
+        default=[FEATURES, SECOND_FEATURES],
+        type=Path,
+        nargs="+",
+        help="what fit-features wrote; a second file judges likeness again; default: both of the project's",
     )
 
 
@@ -338,14 +374,16 @@ def _fitted_prior(folder: Path, backend: Backend) -> Prior | None:
 
 
 def _sample_figures(
-    folder: Path, backend: Backend, images: ImageArray, training: ImageArray, features: Path
+    folder: Path, backend: Backend, images: ImageArray, training: ImageArray, features: list[Path]
 ) -> dict[str, float]:
     """What samples of a run or of a model folder are worth."""
     from model_training.evaluation.feature_network import FeatureNetwork
     from model_training.evaluation.samples import evaluate_samples
 
+    if len(features) > 2:
+        raise ValueError(f"--features takes one or two files, not {len(features)}")
     prior = _fitted_prior(folder, backend)
-    return evaluate_samples(backend, prior, images, training, FeatureNetwork(features))
+    return evaluate_samples(backend, prior, images, training, *map(FeatureNetwork, features))
 
 
 def _compression_figures(
@@ -373,6 +411,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "pack": Command(pack, add_pack_arguments),
     "train": Command(train, add_train_arguments),
     "fit-prior": Command(fit_prior, add_fit_prior_arguments),
     "sharpen": Command(sharpen, add_sharpen_arguments),
