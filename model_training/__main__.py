@@ -1,4 +1,4 @@
-"""Commands: pack, train, fit-prior, sharpen, export, fit-features, evaluate, fit-compressor, compress, plot.
+"""Commands: pack, train, finetune, fit-prior, fit-refiner, export, fit-features, evaluate and others.
 
 Each imports what it needs when it runs: `evaluate` and `plot` work on an exported model folder without torch.
 """
@@ -20,7 +20,7 @@ from app.model.prior import Prior, read_prior
 from model_training.backends.base import Backend
 from model_training.compression.rate_distortion import LatentPoint
 from model_training.data.dataset import MAX_PIXELS, SYNTHETIC, load, load_split
-from model_training.run_folder import COMPRESSOR, METRICS, PRIOR
+from model_training.run_folder import COMPRESSOR, METRICS, PRIOR, REFINER
 
 CACHE = Path.home() / ".cache" / "car-vae"
 
@@ -140,26 +140,43 @@ def fit_prior(options: argparse.Namespace) -> int:
     return 0
 
 
-def add_sharpen_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_folder", type=Path, metavar="RUN", help=f"folder of a run with a {PRIOR}")
+def add_finetune_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training run")
     parser.add_argument("--recipe", default="best", help="what it was trained by; default: %(default)s")
-    parser.add_argument("--data", required=True, help=f"the images to look like: {IMAGES}")
+    parser.add_argument("--data", required=True, help=f"the training images: {IMAGES}")
     parser.add_argument("--val", help="images to validate on; without it a tenth of --data is held out")
     parser.add_argument("--out", required=True, type=Path, help="folder of the fine-tuned run")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
 
 
-def sharpen(options: argparse.Namespace) -> int:
-    """Adversarial fine-tuning: train a run's decoder on against a discriminator; the latents stay."""
-    from model_training.adversarial import fine_tune
+def finetune(options: argparse.Namespace) -> int:
+    """Train a run on with a feature loss and refined latents: a sharper decoder."""
+    from model_training.finetuning import finetune as run
     from model_training.recipe import Recipe
 
     recipe = Recipe.load(options.recipe)
     size = recipe.model.width, recipe.model.height
     training, validation = load_split(options.data, options.val, *size, CACHE)
     images = training.images, validation.images
-    figures = fine_tune(options.run_folder, options.out, recipe, *images, resume=options.resume)
+    figures = run(options.run_folder, options.out, recipe, *images, resume=options.resume)
     print(json.dumps(figures, indent=2))
+    return 0
+
+
+def add_fit_refiner_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training run")
+    parser.add_argument("--data", required=True, help=f"the training images: {IMAGES}")
+
+
+def fit_refiner(options: argparse.Namespace) -> int:
+    """Fit what `export` needs for a graph that refines latents."""
+    from model_training.backends.torch_backend import TorchBackend
+    from model_training.refinement.fit import fit_refiner as fit
+    from model_training.refinement.fit import save_refiner
+
+    backend = TorchBackend(options.run_folder)
+    training = load(options.data, backend.width, backend.height, CACHE).images
+    save_refiner(fit(backend, training), options.run_folder / REFINER)
     return 0
 
 
@@ -414,7 +431,8 @@ COMMANDS = {
     "pack": Command(pack, add_pack_arguments),
     "train": Command(train, add_train_arguments),
     "fit-prior": Command(fit_prior, add_fit_prior_arguments),
-    "sharpen": Command(sharpen, add_sharpen_arguments),
+    "finetune": Command(finetune, add_finetune_arguments),
+    "fit-refiner": Command(fit_refiner, add_fit_refiner_arguments),
     "export": Command(export, add_export_arguments),
     "fit-features": Command(fit_features, add_fit_features_arguments),
     "evaluate": Command(evaluate, add_evaluate_arguments),

@@ -1,8 +1,8 @@
 """Sub-pixel VAE: the linear codec of pca_vae.py, corrected by convolutions at a quarter of the size (best).
 
-The decoder works in cells of 4 x 4 pixels from the latent to the last layer, which gives the 48 values of each
-cell (the sub-pixel convolution of Shi et al. 2016). So all its products are plain 3x3 convolutions and dense
-layers, of which a CPU has integer kernels, and its derivatives are as plain: see refiner/derivatives.py.
+The decoder works in cells of 4 x 4 pixels from the latent to the last layer, which gives the 48 values of
+each cell (the sub-pixel convolution of Shi et al. 2016). So all its products are plain 3x3 convolutions and
+dense layers, of which a CPU has integer kernels, and its derivatives are as plain.
 """
 
 import torch

@@ -5,7 +5,7 @@ latents themselves, without biases and with each activation's slope where it sta
 of the images goes back through the transposed products (J^T g).
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from model_training.networks.layers import LEAK
 from model_training.networks.subpixel_vae import Decoder
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 class Slopes(NamedTuple):
@@ -25,7 +27,7 @@ class Slopes(NamedTuple):
 
 
 class DecoderDerivatives(nn.Module):
-    """A decoder whose batch norms are folded (`fold_batch_norms`), with its derivatives; it shares the weights.
+    """A decoder whose batch norms are folded (`fold_batch_norms`), with its derivatives; the weights are its own.
 
     Images are cells here, as `Decoder.cells` gives them: (N, 48, H / 4, W / 4).
     """
@@ -33,9 +35,10 @@ class DecoderDerivatives(nn.Module):
     def __init__(self, decoder: Decoder) -> None:
         super().__init__()
         self.small, self.grid = decoder.small, decoder.grid
-        self.linear, self.hidden = decoder.linear, decoder.hidden[0]
-        self.compress, self.spread = decoder.compress, decoder.spread[0]
-        self.down, self.middle = decoder.down[0], decoder.middle[::3]
+        self.linear, self.compress = decoder.linear, decoder.compress
+        (self.hidden,), (self.spread,) = _of(nn.Linear, decoder.hidden), _of(nn.Linear, decoder.spread)
+        (self.down,), middle = _of(nn.Conv2d, decoder.down), _of(nn.Conv2d, decoder.middle)
+        self.middle = nn.ModuleList(middle)
         self.correction, self.enlarge = decoder.correction, decoder.enlarge
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Slopes]:
@@ -59,20 +62,28 @@ class DecoderDerivatives(nn.Module):
         drawn = (hidden @ self.compress.weight.T @ self.spread.weight.T) * slopes.spread
         below = _convolve(small, self.down.weight) * slopes.down
         features = torch.cat((drawn.view(-1, *self.grid), below), 1)
-        for layer, slope in zip(self.middle, slopes.middle, strict=True):
-            features = _convolve(features, layer.weight) * slope
+        for kernel, slope in zip(self._kernels(), slopes.middle, strict=True):
+            features = _convolve(features, kernel) * slope
         return _convolve(features, self.correction.weight) + _convolve(small, self.enlarge.weight)
 
     def pull_back(self, slopes: Slopes, cotangents: Tensor) -> Tensor:
         """J^T g: what images (N, 48, H / 4, W / 4) ask of the latents, (N, latent_dim)."""
         small = _convolve_back(cotangents, self.enlarge.weight)
         features = _convolve_back(cotangents, self.correction.weight)
-        for layer, slope in zip(reversed(self.middle), reversed(slopes.middle), strict=True):
-            features = _convolve_back(features * slope, layer.weight)
+        for kernel, slope in zip(self._kernels()[::-1], slopes.middle[::-1], strict=True):
+            features = _convolve_back(features * slope, kernel)
         drawn, below = features[:, : self.grid[0]], features[:, self.grid[0] :]
         small = small + _convolve_back(below * slopes.down, self.down.weight)
         hidden = (drawn.flatten(1) * slopes.spread) @ self.spread.weight @ self.compress.weight
         return small.flatten(1) @ self.linear.weight + (hidden * slopes.hidden) @ self.hidden.weight
+
+    def _kernels(self) -> list[Tensor]:
+        return [layer.weight for layer in self.middle if isinstance(layer, nn.Conv2d)]
+
+
+def _of(kind: type[Layer], layers: nn.Sequential) -> list[Layer]:
+    """The layers of a kind, without what is folded into them or follows them."""
+    return [layer for layer in layers if isinstance(layer, kind)]
 
 
 def _leaky_relu(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -62,7 +62,8 @@ class Refiner(nn.Module):
 
     def descend(self, target: Tensor, latents: Tensor) -> Tensor:
         """The steps alone: (N, 48, H / 4, W / 4) cells in 0..1 and (N, L) latents -> (N, L)."""
-        direction = preconditioned = gain = None
+        direction: Tensor | None = None
+        preconditioned = gain = torch.zeros(0)
         for _ in range(self.steps):
             cells, slopes = self.decoder(latents)
             inside = ((cells > 0) & (cells < 1)).to(cells.dtype)
@@ -71,7 +72,7 @@ class Refiner(nn.Module):
             gradient = self.decoder.pull_back(slopes, error) - PRIOR_STRENGTH * unlikely
             previous, preconditioned = preconditioned, gradient @ self.preconditioner
             previous_gain, gain = gain, _dot(gradient, preconditioned)
-            if direction is None or previous is None or previous_gain is None:
+            if direction is None:
                 direction = preconditioned
             else:  # Polak and Ribiere's, begun anew where it would go back
                 kept = (gain - _dot(gradient, previous)) / (previous_gain + TINY)
@@ -85,7 +86,7 @@ class Refiner(nn.Module):
     def _error(self, target: Tensor, latents: Tensor) -> Tensor:
         """Squared error of the images in grey levels, as they leave the decoder, (N, 1)."""
         cells, _ = self.decoder(latents)
-        difference = (cells.clamp(0, 1) * 255).round() - target * 255
+        difference: Tensor = (cells.clamp(0, 1) * 255).round() - target * 255
         return difference.square().sum((1, 2, 3))[:, None]
 
 
