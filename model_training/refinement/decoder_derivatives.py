@@ -27,7 +27,7 @@ class Slopes(NamedTuple):
 
 
 class DecoderDerivatives(nn.Module):
-    """A decoder whose batch norms are folded (`fold_batch_norms`), with its derivatives; the weights are its own.
+    """A decoder whose batch norms are folded (`fold_batch_norms`), and its derivatives.
 
     Images are cells here, as `Decoder.cells` gives them: (N, 48, H / 4, W / 4).
     """

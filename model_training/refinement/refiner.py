@@ -57,17 +57,28 @@ class Refiner(nn.Module):
 
     def forward(self, images: Tensor, latents: Tensor) -> Tensor:
         target = F.pixel_unshuffle(to_float(images), CELL)
-        refined = self.descend(target, latents)
-        return torch.where(self._error(target, refined) < self._error(target, latents), refined, latents)
+        refined, before = self.descend(target, latents)
+        after, _ = self.decoder(refined)
+        return torch.where(_error(target, after.clamp(0, 1)) < _error(target, before), refined, latents)
 
-    def descend(self, target: Tensor, latents: Tensor) -> Tensor:
-        """The steps alone: (N, 48, H / 4, W / 4) cells in 0..1 and (N, L) latents -> (N, L)."""
+    def descend(self, target: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """The steps alone.
+
+        Args:
+            target: (N, 48, H / 4, W / 4), images as cells in 0..1.
+
+        Returns:
+            the latents after the last step, and the images of those before the first, as cells in 0..1.
+        """
+        before: Tensor | None = None
         direction: Tensor | None = None
         preconditioned = gain = torch.zeros(0)
         for _ in range(self.steps):
             cells, slopes = self.decoder(latents)
+            images = cells.clamp(0, 1)
+            before = images if before is None else before
             inside = ((cells > 0) & (cells < 1)).to(cells.dtype)
-            error = (target - cells.clamp(0, 1)) * inside
+            error = (target - images) * inside
             unlikely = (latents - self.mean) @ self.precision
             gradient = self.decoder.pull_back(slopes, error) - PRIOR_STRENGTH * unlikely
             previous, preconditioned = preconditioned, gradient @ self.preconditioner
@@ -81,13 +92,14 @@ class Refiner(nn.Module):
             curvature = change.square().sum((1, 2, 3))[:, None]
             curvature = curvature + PRIOR_STRENGTH * _dot(direction @ self.precision, direction)
             latents = latents + _dot(gradient, direction) / (curvature + TINY) * direction
-        return latents
+        assert before is not None
+        return latents, before
 
-    def _error(self, target: Tensor, latents: Tensor) -> Tensor:
-        """Squared error of the images in grey levels, as they leave the decoder, (N, 1)."""
-        cells, _ = self.decoder(latents)
-        difference: Tensor = (cells.clamp(0, 1) * 255).round() - target * 255
-        return difference.square().sum((1, 2, 3))[:, None]
+
+def _error(target: Tensor, images: Tensor) -> Tensor:
+    """Squared error in grey levels of images that are rounded to them, (N, 1)."""
+    difference: Tensor = (images * 255).round() - target * 255
+    return difference.square().sum((1, 2, 3))[:, None]
 
 
 def _dot(first: Tensor, second: Tensor) -> Tensor:
