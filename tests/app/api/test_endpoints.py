@@ -753,7 +753,9 @@ class Gate:
         )
         self.real: Vae = self.service.vae
         self.decoder = decoder
-        self.service.vae = Vae(self.real.manifest, self.real.prior, self.real._encoder, decoder, "test")
+        self.service.vae = Vae(
+            self.real.manifest, self.real.prior, self.real._encoder, decoder, self.real.graphs
+        )
         decoder.start()
 
     def run(self, rows: NDArray[Any]) -> tuple[NDArray[Any], ...]:

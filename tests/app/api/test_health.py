@@ -1,7 +1,6 @@
 """Health, description and metrics."""
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -10,11 +9,10 @@ import pytest
 from app.api.schemas import ModelAnswer
 from app.errors import ModelFolderError
 from app.main import create_app
-from app.model.manifest import Int8Files, Int8Loss, describe_file, read_model_folder, write_manifest
 from app.settings import Settings
 from tests.app.api.test_endpoints import Gate, check_problem
 from tests.app.conftest import Serve, client_of, state_behind
-from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH, write_tiny_model
+from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH, add_int8, write_tiny_model
 
 
 async def test_the_model_is_described_as_its_manifest_has_it(serve: Serve) -> None:
@@ -36,6 +34,9 @@ async def test_the_model_is_described_as_its_manifest_has_it(serve: Serve) -> No
         "latent_dim": LATENT_DIM,
         "provider": "CPUExecutionProvider",
         "precision": "fp32",
+        "encoder_precision": "fp32",
+        "self_check": None,
+        "refines": False,
         "max_items": 7,
         "metrics": {"psnr": 10.0},
     }
@@ -46,15 +47,12 @@ async def test_int8_is_served_where_it_is_asked_for(serve: Serve, tmp_path: Path
     other = write_tiny_model(tmp_path / "2", seed=1)
     latents = {"latents": [[0.5] * LATENT_DIM]}
     answers = []
-    for half in ("encoder", "decoder"):
-        (folder / f"{half}-int8.onnx").write_bytes((other / f"{half}.onnx").read_bytes())
-    encoder, decoder = (describe_file(folder / f"{half}-int8.onnx") for half in ("encoder", "decoder"))
-    manifest = read_model_folder(folder).manifest
-    int8 = Int8Files(encoder, decoder, Int8Loss(pictures=1, psnr=0.0, latents=0.0))
-    write_manifest(folder, replace(manifest, files=replace(manifest.files, int8=int8)))
+    add_int8(folder, *((other / f"{half}.onnx").read_bytes() for half in ("encoder", "decoder")))
     for model, precision in ((folder, "int8"), (other, "fp32"), (folder, "fp32")):
         async with serve(model_dir=model, precision=precision) as client:
-            assert (await client.get("/model")).json()["precision"] == precision
+            content = (await client.get("/model")).json()
+            assert content["precision"] == content["encoder_precision"] == precision
+            assert content["self_check"] is None
             answers.append((await client.post("/decode", json=latents)).content)
     assert answers[0] == answers[1] != answers[2]
 

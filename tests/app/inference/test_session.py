@@ -66,7 +66,7 @@ def identity(dim: int | str = 2, rows: int | str = "N", outputs: tuple[str, ...]
 
 def identity_spec(dim: int = 2) -> GraphSpec:
     return GraphSpec(
-        "identity.onnx", TensorSpec("x", "float32", (dim,)), (TensorSpec("y", "float32", (dim,)),)
+        "identity.onnx", (TensorSpec("x", "float32", (dim,)),), (TensorSpec("y", "float32", (dim,)),)
     )
 
 
@@ -164,7 +164,7 @@ def test_the_graphs_are_named_after_the_files_of_the_precision(manifest: Manifes
     both = replace(manifest, files=replace(manifest.files, int8=int8))
     assert [graph(both).name for graph in (encoder_graph, decoder_graph)] == ["encoder.onnx", "decoder.onnx"]
     assert [graph(both, "int8").name for graph in (encoder_graph, decoder_graph)] == ["e8.onnx", "d8.onnx"]
-    assert encoder_graph(both, "int8").input == encoder_graph(both).input
+    assert encoder_graph(both, "int8").inputs == encoder_graph(both).inputs
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from app.errors import InferenceFailed, InvalidField, ModelFolderError, NotReady, QueueFull
 from app.images.quality import psnr, ssim
 from app.inference.session import SessionSpec
-from app.inference.vae import Vae, load_vae
+from app.inference.vae import Graphs, Vae, load_vae
 from app.model.interpolation import even_lambdas
 from app.model.latents import standard_draws
 from app.model.manifest import read_model_folder
@@ -23,7 +23,7 @@ from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH, random_images, write_tin
 
 class Observer:
     def __init__(self) -> None:
-        self.sizes: dict[str, list[int]] = {"encoder": [], "decoder": []}
+        self.sizes: dict[str, list[int]] = {"encoder": [], "decoder": [], "refiner": []}
 
     def batch(self, batcher: str, rows: int, run_seconds: float, queued_rows: int) -> None:
         assert run_seconds >= 0
@@ -35,10 +35,10 @@ class Observer:
 
 
 def load(folder: Path, observer: Observer | None = None, **limits: Any) -> Vae:
-    limits = {"max_queue_rows": 200, "queue_timeout": 10.0} | limits
+    limits = {"max_queue_rows": 200, "max_refine_rows": 100, "queue_timeout": 10.0} | limits
     return load_vae(
         read_model_folder(folder),
-        SessionSpec("cpu", max_batch_rows=4),
+        SessionSpec("cpu", max_batch_rows=4, precision="auto"),
         observer=observer or Observer(),
         **limits,
     )
@@ -64,7 +64,7 @@ async def vae(folder: Path, observer: Observer) -> AsyncIterator[Vae]:
 
 async def test_knows_its_model_and_provider(vae: Vae) -> None:
     assert vae.manifest.id == "tiny-vae/1"
-    assert vae.provider == "CPUExecutionProvider"
+    assert vae.graphs == Graphs("CPUExecutionProvider", "fp32", "fp32")
     assert vae.prior is not None
     assert vae.health().healthy
 
@@ -179,12 +179,12 @@ async def test_rows_of_another_kind_never_reach_a_batch(vae: Vae, observer: Obse
         await vae.encode(images)
     with pytest.raises(ValueError, match=r"rows must be float32 \(8,\)"):
         await vae.decode(images)
-    assert observer.sizes == {"encoder": [], "decoder": []}
+    assert observer.sizes == {"encoder": [], "decoder": [], "refiner": []}
 
 
 async def test_a_probe_runs_one_row_through_encoder_and_decoder(vae: Vae, observer: Observer) -> None:
     await vae.probe()
-    assert observer.sizes == {"encoder": [1], "decoder": [1]}
+    assert observer.sizes == {"encoder": [1], "decoder": [1], "refiner": []}
 
 
 async def test_after_drain_nothing_is_accepted(folder: Path) -> None:
@@ -242,7 +242,7 @@ class Broken:
 
 def broken(vae: Vae, *values: float) -> Vae:
     batcher: Any = Broken(*values)
-    return Vae(vae.manifest, vae.prior, batcher, batcher, "test")
+    return Vae(vae.manifest, vae.prior, batcher, batcher, Graphs("test"))
 
 
 @pytest.mark.parametrize("values", [(np.nan, 0), (np.inf, 0), (0, np.nan), (0, np.inf), (0, 1000)])
