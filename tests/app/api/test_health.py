@@ -57,6 +57,23 @@ async def test_int8_is_served_where_it_is_asked_for(serve: Serve, tmp_path: Path
     assert answers[0] == answers[1] != answers[2]
 
 
+async def test_a_self_check_decides_unless_the_setting_does(serve: Serve, tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path, refiner=True)
+    add_int8(folder, *((folder / f"{half}.onnx").read_bytes() for half in ("encoder", "decoder")))
+    async with serve(model_dir=folder) as client:
+        content = (await client.get("/model")).json()
+        metrics = (await client.get("/metrics")).text
+    check = content["self_check"]
+    assert check["grey_levels"] == check["worst_grey_levels"] == 0
+    assert min(check["fp32_seconds"], check["int8_seconds"]) > 0
+    faster = check["int8_seconds"] <= 0.9 * check["fp32_seconds"]
+    assert content["precision"] == ("int8" if faster else "fp32")
+    assert content["encoder_precision"] == "fp32"
+    assert content["refines"] is True
+    for graph, precision in (("encoder", "fp32"), ("decoder", content["precision"])):
+        assert f'car_vae_precision{{graph="{graph}",precision="{precision}"}} 1.0' in metrics
+
+
 async def test_int8_is_refused_where_there_is_none(serve: Serve) -> None:
     with pytest.raises(ModelFolderError, match="no int8 graphs; set CAR_VAE_PRECISION=fp32"):
         async with serve(precision="int8"):
