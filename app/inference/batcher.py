@@ -73,6 +73,7 @@ class Batcher:
             and new ones are refused until it returns.
         niceness: how far the worker stands back from other threads, 0 to 19; on Linux, where a thread has
             that for itself.
+        stage: what the time of a run is called in the timings of a request.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Batcher:
         observer: BatchObserver,
         run_limit: float = 60.0,
         niceness: int = 0,
+        stage: str = "inference",
     ) -> None:
         if max_batch_rows < 1 or max_queue_rows < 1:
             raise ValueError("max_batch_rows and max_queue_rows must be at least 1")
@@ -97,6 +99,7 @@ class Batcher:
         self._observer = observer
         self._run_limit = run_limit
         self._niceness = niceness
+        self._stage = stage
         self._patience = min(queue_timeout, run_limit)
         # The condition's lock guards what both threads change: the queue, the batch that runs and the flags.
         self._condition = threading.Condition(threading.Lock())
@@ -144,8 +147,8 @@ class Batcher:
 
         Args:
             rows: (n, ...), not to be changed before the answer; all requests have one row shape and dtype.
-            timings: gets `queue`, the wait for the first batch, and `inference`, from there to the end; and
-                the number of rows.
+            timings: gets `queue`, the wait for the first batch, and the stage of the batcher, from there to
+                the end; and the number of rows.
 
         Returns:
             the arrays that `run` gave, n rows each.
@@ -175,7 +178,7 @@ class Batcher:
             raise
         if timings is not None:
             timings.add("queue", request.started - request.submitted)
-            timings.add("inference", request.ended - request.started)
+            timings.add(self._stage, request.ended - request.started)
         return results
 
     @contextmanager

@@ -48,6 +48,7 @@ class Refiner:
             queue_timeout=queue_timeout,
             observer=observer,
             niceness=NICENESS,
+            stage="refine",
         )
 
     async def refine(self, images: ImageArray, latents: Latents, timings: Timings | None = None) -> Latents:
@@ -64,11 +65,7 @@ class Refiner:
         pairs = np.empty(len(images), self._pair)
         for name, values in zip(self._pair.names or (), (images, latents), strict=True):
             pairs[name] = values
-        own = Timings()
-        (refined,) = await self.batcher.submit(pairs, own)
-        if timings is not None:
-            timings.add("queue", own.seconds["queue"])
-            timings.add("refine", own.seconds["inference"])
+        (refined,) = await self.batcher.submit(pairs, timings)
         finite = np.isfinite(refined).all(axis=1, keepdims=True)
         if not finite.all():
             bad = np.count_nonzero(~finite)
