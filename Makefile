@@ -64,5 +64,5 @@ clean:  ## remove what the targets made, but for training runs
 	@touch $@
 
 .venv/dev: .venv/bin/python pyproject.toml constraints.txt
-	$(INSTALL) --editable '.[$(RUNTIME),train,dev]'
+	$(INSTALL) --editable '.[$(RUNTIME),otel,train,dev]'
 	@touch $@ .venv/serve

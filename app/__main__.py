@@ -89,7 +89,7 @@ def configuration(settings: Settings) -> uvicorn.Config:
     """uvicorn's configuration. Its access log is off: the middleware writes a line a request.
 
     Raises:
-        StartupError: model or keys are not fit to be served; said here, once, and not by every worker.
+        StartupError: model, keys or tracing are not fit for it; said here, once, and not by every worker.
     """
     settings.read_keys()
     folder = read_model_folder(settings.model_dir)
@@ -98,6 +98,10 @@ def configuration(settings: Settings) -> uvicorn.Config:
         from app.main import create_app  # not above: a supervisor of workers has no use for it
 
         app = create_app(settings, folder)
+    elif settings.tracing:
+        from app.server.tracing import Tracing
+
+        Tracing()
     return uvicorn.Config(
         app,
         factory=settings.workers > 1,

@@ -20,9 +20,9 @@ OPTIONS = (
 
 
 def lock(extra: str) -> None:
-    """Write docker/requirements-<extra>.txt."""
+    """Write docker/requirements-<extra>.txt. Tracing is in every image, where nothing can be installed later."""
     target = ROOT / "docker" / f"requirements-{extra}.txt"
-    command = [sys.executable, "-m", "piptools", "compile", "--extra", extra, *OPTIONS]
+    command = [sys.executable, "-m", "piptools", "compile", "--extra", extra, "--extra", "otel", *OPTIONS]
     subprocess.run([*command, "--output-file", str(target), "pyproject.toml"], cwd=ROOT, check=True)
     lines = target.read_text().splitlines(keepends=True)
     # Options are where this machine found the packages; the versions and hashes are what is pinned.
