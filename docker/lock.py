@@ -20,7 +20,7 @@ OPTIONS = (
 
 
 def lock(extra: str) -> None:
-    """Write docker/requirements-<extra>.txt. Tracing is in every image, where nothing can be installed later."""
+    """Write docker/requirements-<extra>.txt, with tracing: nothing can be installed in an image later."""
     target = ROOT / "docker" / f"requirements-{extra}.txt"
     command = [sys.executable, "-m", "piptools", "compile", "--extra", extra, "--extra", "otel", *OPTIONS]
     subprocess.run([*command, "--output-file", str(target), "pyproject.toml"], cwd=ROOT, check=True)
