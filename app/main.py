@@ -89,7 +89,6 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        root_path=settings.root_path,
         telemetry=UNTRACED if tracing is None else tracing.fastapi_options(),
     )
     app.state.app_state = AppState(settings, metrics, folder, tracing)

@@ -112,14 +112,3 @@ async def test_below_a_root_path_everything_is_as_it_is_without(serve: Serve) ->
             assert (drawn.status_code, drawn.headers["content-type"]) == (200, "image/png")
             assert (await below.get("/cars/openapi.json")).json()["servers"][0] == {"url": "/cars"}
             assert 'endpoint="/sample"' in (await below.get("/cars/metrics")).text
-
-
-@pytest.mark.parametrize("left_by_the_proxy", ["", "/cars"])
-async def test_the_root_path_may_be_removed_by_the_proxy_or_not(serve: Serve, left_by_the_proxy: str) -> None:
-    async with serve(root_path="/cars") as client:
-        drawn = await client.get(f"{left_by_the_proxy}/sample?seed=1")
-        assert (drawn.status_code, drawn.headers["content-type"]) == (200, "image/png")
-        document = (await client.get(f"{left_by_the_proxy}/openapi.json")).json()
-        assert document["servers"][0] == {"url": "/cars"}
-        assert (await client.get(f"{left_by_the_proxy}/")).status_code == 200
-        check_problem(await client.get("/other/sample"), 404)
