@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import os
-import signal
+import re
 import subprocess
 import sys
 import threading
@@ -28,7 +28,7 @@ from app.server.logging_setup import JsonFormatter, TextFormatter
 from app.settings import Settings, version
 from tests.app.api.test_endpoints import LATENTS, PNG, Gate, check_problem
 from tests.app.conftest import Serve, state_behind
-from tests.app.test_dunder_main import ROOT, listening, running, said_until
+from tests.e2e.conftest import ROOT, serving
 
 CALLER = "0af7651916cd43dd8448eb211c80319c"
 OTHER_CALLER = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -243,6 +243,15 @@ async def test_who_is_cancelled_leaves_no_span_open(serve: Serve, runs: bool) ->
     check_ended_within(spans, "POST /decode")
 
 
+async def test_no_key_is_told(serve: Serve) -> None:
+    async with serve(tracing=True, api_keys="sesame") as client:
+        found = spans_of(client)
+        headers = {"X-API-Key": "sesame", "Authorization": "Bearer tortoise"}
+        assert (await client.get("/sample?seed=1", headers=headers)).status_code == 200
+        spans = found.get_finished_spans()
+    assert [span.name for span in spans if re.search("sesame|tortoise", span.to_json())] == []
+
+
 async def test_without_a_caller_a_trace_begins_here(serve: Serve) -> None:
     async with serve(tracing=True) as client:
         found = spans_of(client)
@@ -409,50 +418,32 @@ def collecting(*, answers: bool = True) -> Iterator[Collector]:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_spans_reach_a_collector_the_last_of_them_at_the_end(
-    model_folder: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     monkeypatch.delenv("OTEL_TRACES_EXPORTER")
     monkeypatch.setenv("OTEL_SERVICE_NAME", "cars")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
     with collecting() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_port}")
-        settings = {"model_dir": model_folder, "device": "cpu", "port": 0, "workers": workers}
-        with running(tracing=True, **settings) as process:
-            with listening(f"{address_of(process, workers)}/sample?seed=1") as answer:
-                assert answer.status == 200
-            process.send_signal(signal.SIGTERM)
-            output, _ = process.communicate(timeout=60)
-        assert process.returncode == 0
-        assert "Traceback" not in output
-    spans = collector.spans()
-    assert {"GET /sample", "decoder run"} <= {name for _, name, _ in spans}
-    assert {service for service, _, _ in spans} == {"cars"}
-    assert len({trace for _, _, trace in spans}) == 1
+        with serving(model_folder, tmp_path / "log", tracing="true", workers=str(workers)) as client:
+            assert client.get("/sample?seed=1", headers=traceparent()).status_code == 200
+            assert collector.got == []
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert {"GET /sample", "decoder run"} <= {name for _, name, _ in collector.spans()}
+    assert {service for service, _, _ in collector.spans()} == {"cars"}
+    assert {trace for _, _, trace in collector.spans()} == {CALLER}
 
 
 def test_a_collector_that_hangs_holds_up_neither_requests_nor_the_end(
-    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OTEL_TRACES_EXPORTER")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "600")
     with collecting(answers=False) as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_port}")
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "60")
-        with running(tracing=True, model_dir=model_folder, device="cpu", port=0) as process:
-            address = address_of(process, 1)
+        with serving(model_folder, tmp_path / "log", tracing="true") as client:
             for _ in range(2):
-                with listening(f"{address}/sample?seed=1") as answer:
-                    assert answer.status == 200
+                assert client.get("/sample?seed=1").status_code == 200
                 assert collector.asked.wait(30)
-            process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=30)
-            assert process.returncode == 0
-
-
-def address_of(process: subprocess.Popen[str], workers: int) -> str:
-    """Where it listens, as soon as all workers have started."""
-    said = said_until(process, workers)
-    while "running on http" not in said:
-        assert process.stdout is not None
-        said += process.stdout.readline()
-    return "http://" + said.partition("running on http://")[2].split()[0]
+        assert collector.got == []
