@@ -79,13 +79,13 @@ def size(image: str) -> int:
 def parts(usage: str) -> dict[str, int]:
     """Bytes by part of an image, from what `du` says of its packages to a depth of two.
 
-    A package's bundled libraries count to it; NVIDIA's packages, which share a folder, and the model are parts
-    of their own.
+    A package's bundled libraries count to it; NVIDIA's packages, which share a folder, and the model count
+    by themselves.
     """
-    folders = {}
+    folders: dict[str, int] = {}
     for line in usage.splitlines():
-        count, path = line.split("\t")
-        folders[path.removeprefix(PACKAGES).lstrip("/")] = int(count)
+        number, path = line.split("\t")
+        folders[path.removeprefix(PACKAGES).lstrip("/")] = int(number)
     found: dict[str, int] = {}
     for path, count in folders.items():
         if path and "/" not in path and path != "nvidia":

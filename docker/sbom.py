@@ -1,7 +1,7 @@
 """python docker/sbom.py: writes CycloneDX bills of what the serving images are made of to dist/.
 
-Each lists the pinned Python packages, and the model, with the hashes of their files. What the base image brings is in
-that image's own bill.
+Each lists the pinned Python packages and the model with the hashes of their files. What the base image brings
+is in that image's own bill.
 """
 
 import json
@@ -47,12 +47,15 @@ def bill(image: str) -> Bom:
     requirements = str(ROOT / "docker" / f"requirements-{image}.txt")
     command = [sys.executable, "-W", "ignore", "-m", "cyclonedx_py", "requirements", requirements]
     made = subprocess.check_output(
-        [*command, "--pyproject", str(ROOT / "pyproject.toml"), "--output-reproducible"]
+        [*command, "--pyproject", str(ROOT / "pyproject.toml"), "--output-reproducible", "--no-validate"]
     )
-    bom = Bom.from_json(json.loads(made))  # type: ignore[attr-defined]  # its serialiser adds it
+    bom: Bom = Bom.from_json(json.loads(made))  # type: ignore[attr-defined]  # its serialiser adds it
     bom.components.add(model())
     bom.serial_number = uuid5(NAMESPACE_OID, f"{made!r} {DEFAULT_MODEL}")
-    bom.register_dependency(bom.metadata.component, bom.components)
+    bom.metadata.timestamp = None  # type: ignore[assignment]  # CycloneDX does without
+    program = bom.metadata.component
+    assert program is not None  # it is what --pyproject is for
+    bom.register_dependency(program, bom.components)
     return bom
 
 
