@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from app import version
 from app.api import endpoints, health, openapi
 from app.api.routing import paths
 from app.errors import ServiceError
@@ -25,7 +26,7 @@ from app.model.manifest import ModelFolder, read_model_folder
 from app.server.metrics import Metrics, shared_folder
 from app.server.middleware import ApiKey, BodyLimit, FaultsAsProblems, RequestLog, StartupErrorLine
 from app.server.problem_details import on_http_exception, on_service_error
-from app.settings import Settings, version
+from app.settings import Settings
 from app.state import AppState
 from app.web import swagger
 from app.web.page import ASSETS, PAGE, Page

@@ -18,10 +18,10 @@ from importlib.metadata import entry_points
 
 from fastapi.telemetry import TelemetryConfig
 
+from app import version
 from app.errors import TracingUnavailable
 from app.server.asgi import Scope, route_path
 from app.server.middleware import PROBES
-from app.settings import version
 from app.timings import Trace
 
 try:

@@ -58,9 +58,9 @@ def variable(name: str) -> str:
 
 
 def default_of(field: FieldInfo) -> str:
-    """A setting's default as one would write it in the environment; empty when it is unset."""
+    """A setting's default as one would write it in the environment; empty where it has none."""
     value: Any = field.default
-    if value is None:
+    if value is None or field.default_factory is not None:
         return ""
     if isinstance(value, tuple):
         return ",".join(map(str, value))

@@ -21,11 +21,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 
-from app.__main__ import configuration
+from app import version
 from app.errors import TracingUnavailable
 from app.main import open_tracing
+from app.serve import configuration
 from app.server.logging_setup import JsonFormatter, TextFormatter
-from app.settings import Settings, version
+from app.settings import Settings
 from tests.app.api.test_endpoints import LATENTS, PNG, Gate, check_problem
 from tests.app.conftest import Serve, state_behind
 from tests.e2e.conftest import ROOT, serving
