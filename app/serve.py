@@ -83,7 +83,6 @@ def configuration(settings: Settings) -> uvicorn.Config:
         factory=settings.workers > 1,
         host=settings.host,
         port=settings.port,
-        root_path=settings.root_path,
         workers=settings.workers,
         timeout_graceful_shutdown=settings.drain_timeout,
         timeout_keep_alive=settings.keep_alive_timeout,  # type: ignore[arg-type]  # a fraction does as well

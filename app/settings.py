@@ -143,12 +143,6 @@ class Settings(BaseSettings):
         description="Comma-separated origins, such as https://example.org, whose pages may call the service "
         "from a browser. Unset: none but its own.",
     )
-    root_path: str = Field(
-        default="",
-        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
-        description="Path below which a proxy serves the service and which it removes, such as /cars; "
-        "/openapi.json and /docs name it.",
-    )
     tracing: bool = Field(
         default=False,
         description="Send a trace of each request by OpenTelemetry, whose variables `OTEL_*` say where to and"

@@ -31,21 +31,6 @@ def test_an_empty_key_is_refused(monkeypatch: pytest.MonkeyPatch, keys: str) -> 
     assert "sesame" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "path", ["cars", "/cars/", "/", "/ca rs", "/cars?x", "//cars", "https://example.org/cars"]
-)
-def test_a_root_path_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    monkeypatch.setenv("CAR_VAE_ROOT_PATH", path)
-    with pytest.raises(ValidationError, match="root_path"):
-        Settings()
-
-
-@pytest.mark.parametrize("path", ["/cars", "/our/cars-2.0"])
-def test_a_root_path(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    monkeypatch.setenv("CAR_VAE_ROOT_PATH", path)
-    assert Settings().root_path == path
-
-
 def test_empty_variables_count_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in set(Settings.model_fields) - {"api_keys", "api_keys_file"}:
         monkeypatch.setenv(f"CAR_VAE_{name.upper()}", "")

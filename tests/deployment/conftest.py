@@ -9,9 +9,6 @@ import pytest
 from tests.e2e.conftest import serving
 from tests.tiny_model import write_tiny_model
 
-ROOT_PATH = "/cars"
-"""What docker/nginx/site.conf serves them under; beside that path they answer as ever."""
-
 Replicas = tuple[httpx.Client, httpx.Client]
 
 
@@ -25,8 +22,8 @@ def replicas(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """A client of each."""
     logs = tmp_path_factory.mktemp("logs")
     with (
-        serving(tiny_model, logs / "first", root_path=ROOT_PATH) as first,
-        serving(tiny_model, logs / "second", root_path=ROOT_PATH) as second,
+        serving(tiny_model, logs / "first") as first,
+        serving(tiny_model, logs / "second") as second,
     ):
         yield first, second
 

@@ -45,7 +45,6 @@ WHEN_TO_CHANGE = {
     "api_keys": "Wherever strangers can reach the service. To change a key, list both for a while.",
     "api_keys_file": "Where keys are mounted as a file rather than set as variables.",
     "cors_origins": "When pages of other sites are to call the service.",
-    "root_path": "When a proxy serves it under a path of a site; [nginx/site.conf](nginx/site.conf) does.",
     "tracing": "Where a collector is; see [Traces](#traces).",
     "log_format": "`json` where a program reads the logs.",
     "log_level": "`debug` to look for a fault, `warning` for quiet logs.",

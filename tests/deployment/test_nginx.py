@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.settings import Settings
-from tests.deployment.conftest import ROOT_PATH, Replicas, address_of
+from tests.deployment.conftest import Replicas, address_of
 from tests.deployment.programs import free_port, program
 from tests.e2e.conftest import serving
 from tests.images import file_of, photograph
@@ -22,6 +22,8 @@ from tests.images import file_of, photograph
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FOLDER = Path(__file__).parents[2] / "docker" / "nginx"
+ROOT_PATH = "/cars"
+"""What site.conf serves it under."""
 MAX_BODY_BYTES = 33554432
 BURST = 40
 
@@ -116,10 +118,10 @@ def test_what_the_documentation_names_is_beneath_the_path(beneath: httpx.Client,
     docs = beneath.get("/cars/docs")
     assert docs.status_code == 200
     (named,) = re.findall(r"url: '([^']+)'", docs.text)
-    document = beneath.get(urljoin(str(docs.url), named)).json()
-    server = document["servers"][0]["url"]
-    assert server == ROOT_PATH
-    drawn = beneath.get(server + "/sample", params={"seed": 3})
+    answer = beneath.get(urljoin(str(docs.url), named))
+    server = urljoin(str(answer.url), answer.json()["servers"][0]["url"])
+    assert urlsplit(server).path == "/cars/"
+    drawn = beneath.get(server + "sample", params={"seed": 3})
     assert (drawn.status_code, drawn.headers["Content-Type"]) == (200, "image/png")
     assert drawn.content == replicas[0].get("/sample", params={"seed": 3}).content
 
