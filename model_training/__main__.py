@@ -1,4 +1,4 @@
-"""Commands: pack, train, fit-prior, sharpen, export, fit-features, evaluate, fit-compressor, compress, plot.
+"""Commands: pack, train, fit-prior, sharpen, export, fit-features, evaluate, card, compress, plot, and more.
 
 Each imports what it needs when it runs: `evaluate` and `plot` work on an exported model folder without torch.
 """
@@ -16,6 +16,7 @@ import numpy as np
 
 from app.images.arrays import ImageArray
 from app.images.decode import configure_pillow
+from app.model.manifest import read_model_folder, write_manifest
 from app.model.prior import Prior, read_prior
 from model_training.backends.base import Backend
 from model_training.compression.rate_distortion import LatentPoint
@@ -228,6 +229,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help=MODEL)
     parser.add_argument("--data", required=True, help=f"images the model has not seen: {IMAGES}")
     parser.add_argument("--train-data", help="images it was trained on: measure samples and bytes by them")
+    parser.add_argument("--save", action="store_true", help="put the figures into the folder's model.json")
     _add_features_argument(parser)
 
 
@@ -239,14 +241,38 @@ def evaluate(options: argparse.Namespace) -> int:
     backend = open_backend(options.model)
     size = backend.width, backend.height
     images = load(options.data, *size, CACHE).images
-    figures: dict[str, object] = {**evaluate_reconstructions(backend, images)}
+    measured = evaluate_reconstructions(backend, images)
+    figures: dict[str, object] = {}
     if options.train_data is not None:
         training = load(options.train_data, *size, CACHE).images
-        figures |= _sample_figures(options.model, backend, images, training, options.features)
+        measured |= _sample_figures(options.model, backend, images, training, options.features)
         searched, encoded = _compression_figures(backend, images, training)
         figures["compression"] = [dataclasses.asdict(point) for point in searched]
         figures["compression_unsearched"] = [dataclasses.asdict(point) for point in encoded]
-    print(json.dumps(figures, indent=2))
+    if options.save:
+        manifest = read_model_folder(options.model).manifest
+        write_manifest(options.model, dataclasses.replace(manifest, metrics=manifest.metrics | measured))
+    print(json.dumps({**measured, **figures}, indent=2))
+    return 0
+
+
+def add_card_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="exported model folder")
+    parser.add_argument("--against", nargs="*", default=[], type=Path, help="model folders to stand beside")
+    parser.add_argument("--data", help=f"draw the model's own reconstructions of these: {IMAGES}")
+
+
+def card(options: argparse.Namespace) -> int:
+    """Bring a model folder's README.md up to date: its head for machines, its figures from model.json."""
+    from model_training.backends.onnx_backend import OnnxBackend
+    from model_training.evaluation.card import RECONSTRUCTIONS, SHOWN, write_card
+    from model_training.evaluation.plots import plot_reconstructions
+
+    if options.data is not None:
+        backend = OnnxBackend(options.model)
+        images = load(options.data, backend.width, backend.height, CACHE).images[:SHOWN]
+        plot_reconstructions(backend, images, options.model / RECONSTRUCTIONS, originals=False)
+    write_card(options.model, options.against)
     return 0
 
 
@@ -418,6 +444,7 @@ COMMANDS = {
     "export": Command(export, add_export_arguments),
     "fit-features": Command(fit_features, add_fit_features_arguments),
     "evaluate": Command(evaluate, add_evaluate_arguments),
+    "card": Command(card, add_card_arguments),
     "fit-compressor": Command(fit_compressor, add_fit_compressor_arguments),
     "compress": Command(compress, add_compress_arguments),
     "decompress": Command(decompress, add_decompress_arguments),
