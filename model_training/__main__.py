@@ -1,4 +1,4 @@
-"""Commands: pack, train, fit-prior, sharpen, export, fit-features, evaluate, card, compress, plot, and more.
+"""Commands: pack, train, finetune, fit-prior, fit-refiner, export, fit-features, evaluate, card and others.
 
 Each imports what it needs when it runs: `evaluate` and `plot` work on an exported model folder without torch.
 """
@@ -14,14 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.images.arrays import ImageArray
 from app.images.decode import configure_pillow
 from app.model.manifest import read_model_folder, write_manifest
-from app.model.prior import Prior, read_prior
-from model_training.backends.base import Backend
-from model_training.compression.rate_distortion import LatentPoint
 from model_training.data.dataset import MAX_PIXELS, SYNTHETIC, load, load_split
-from model_training.run_folder import COMPRESSOR, METRICS, PRIOR
+from model_training.run_folder import COMPRESSOR, METRICS, PRIOR, REFINER
 
 CACHE = Path.home() / ".cache" / "car-vae"
 
@@ -43,21 +39,15 @@ def pack(options: argparse.Namespace) -> int:
     """Fit images to a recipe's size and write them to one file, which --data takes in place of a folder."""
     from model_training.data.packed import SUFFIX
     from model_training.data.packed import pack as write
-    from model_training.data.split import ImageDataset, split
+    from model_training.data.split import concatenate, split
     from model_training.recipe import Recipe
 
     if options.out.suffix != SUFFIX:
         raise ValueError(f"--out ends in {SUFFIX}, not in {options.out.name!r}")
     model = Recipe.load(options.recipe).model
-    sources = [(source, load(source, model.width, model.height, CACHE)) for source in options.data]
-    every = ImageDataset(
-        np.concatenate([dataset.images for _, dataset in sources]),
-        tuple(f"{Path(source).name}/{name}" for source, dataset in sources for name in dataset.names),
-    )
-    if options.val is None:
-        training, validation = split(every)
-    else:
-        training, validation = every, load(options.val, model.width, model.height, CACHE)
+    size = model.width, model.height
+    every = concatenate([load(source, *size, CACHE) for source in options.data])
+    training, validation = split(every) if options.val is None else (every, load(options.val, *size, CACHE))
     write(training, validation, options.out)
     print(f"{len(training)} pictures to train on, {len(validation)} to validate -> {options.out}")
     return 0
@@ -141,26 +131,43 @@ def fit_prior(options: argparse.Namespace) -> int:
     return 0
 
 
-def add_sharpen_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_folder", type=Path, metavar="RUN", help=f"folder of a run with a {PRIOR}")
+def add_finetune_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training run")
     parser.add_argument("--recipe", default="best", help="what it was trained by; default: %(default)s")
-    parser.add_argument("--data", required=True, help=f"the images to look like: {IMAGES}")
+    parser.add_argument("--data", required=True, help=f"the training images: {IMAGES}")
     parser.add_argument("--val", help="images to validate on; without it a tenth of --data is held out")
     parser.add_argument("--out", required=True, type=Path, help="folder of the fine-tuned run")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
 
 
-def sharpen(options: argparse.Namespace) -> int:
-    """Adversarial fine-tuning: train a run's decoder on against a discriminator; the latents stay."""
-    from model_training.adversarial import fine_tune
+def finetune(options: argparse.Namespace) -> int:
+    """Train a run on with a feature loss and refined latents: a sharper decoder."""
+    from model_training.finetuning import finetune as run
     from model_training.recipe import Recipe
 
     recipe = Recipe.load(options.recipe)
     size = recipe.model.width, recipe.model.height
     training, validation = load_split(options.data, options.val, *size, CACHE)
     images = training.images, validation.images
-    figures = fine_tune(options.run_folder, options.out, recipe, *images, resume=options.resume)
+    figures = run(options.run_folder, options.out, recipe, *images, resume=options.resume)
     print(json.dumps(figures, indent=2))
+    return 0
+
+
+def add_fit_refiner_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training run")
+    parser.add_argument("--data", required=True, help=f"the training images: {IMAGES}")
+
+
+def fit_refiner(options: argparse.Namespace) -> int:
+    """Fit what `export` needs for a graph that refines latents."""
+    from model_training.backends.torch_backend import TorchBackend
+    from model_training.refinement.fit import fit_refiner as fit
+    from model_training.refinement.fit import save_refiner
+
+    backend = TorchBackend(options.run_folder)
+    training = load(options.data, backend.width, backend.height, CACHE).images
+    save_refiner(fit(backend, training), options.run_folder / REFINER)
     return 0
 
 
@@ -178,6 +185,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
 def export(options: argparse.Namespace) -> int:
     """Write a model folder for the service."""
     from model_training.backends.torch_backend import TorchBackend
+    from model_training.evaluation.model_figures import sample_figures
     from model_training.evaluation.reconstructions import evaluate_reconstructions
     from model_training.export.model_folder import export_run
 
@@ -189,7 +197,7 @@ def export(options: argparse.Namespace) -> int:
     figures = evaluate_reconstructions(backend, images)
     if options.train_data is not None:
         training = load(options.train_data, backend.width, backend.height, CACHE).images
-        figures |= _sample_figures(options.run_folder, backend, images, training, options.features)
+        figures |= sample_figures(options.run_folder, backend, images, training, options.features)
     manifest = export_run(
         options.run_folder,
         target,
@@ -236,6 +244,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def evaluate(options: argparse.Namespace) -> int:
     """Measure a training run or an exported model folder; with --train-data its samples and bytes too."""
     from model_training.backends.load import open_backend
+    from model_training.evaluation.model_figures import compression_figures, sample_figures
     from model_training.evaluation.reconstructions import evaluate_reconstructions
 
     backend = open_backend(options.model)
@@ -245,8 +254,8 @@ def evaluate(options: argparse.Namespace) -> int:
     figures: dict[str, object] = {}
     if options.train_data is not None:
         training = load(options.train_data, *size, CACHE).images
-        measured |= _sample_figures(options.model, backend, images, training, options.features)
-        searched, encoded = _compression_figures(backend, images, training)
+        measured |= sample_figures(options.model, backend, images, training, options.features)
+        searched, encoded = compression_figures(backend, images, training)
         figures["compression"] = [dataclasses.asdict(point) for point in searched]
         figures["compression_unsearched"] = [dataclasses.asdict(point) for point in encoded]
     if options.save:
@@ -359,6 +368,7 @@ def plot(options: argparse.Namespace) -> int:
     from model_training.backends.load import open_backend
     from model_training.compression.image_formats import FORMATS, Curve, format_curves
     from model_training.evaluation import plots
+    from model_training.evaluation.model_figures import compression_figures, fitted_prior
 
     backend = open_backend(options.model)
     images = load(options.data, backend.width, backend.height, CACHE).images
@@ -366,13 +376,13 @@ def plot(options: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     plots.plot_reconstructions(backend, images, out / "reconstructions.png", originals=options.originals)
     plots.plot_samples(backend, None, out / "samples-standard.png")
-    prior = _fitted_prior(options.model, backend)
+    prior = fitted_prior(options.model, backend)
     if prior is not None:
         plots.plot_samples(backend, prior, out / "samples-fitted.png")
     plots.plot_interpolations(backend, images, out / "interpolations.png")
     if options.train_data is not None:
         training = load(options.train_data, backend.width, backend.height, CACHE).images
-        searched, encoded = _compression_figures(backend, images, training)
+        searched, encoded = compression_figures(backend, images, training)
         name = "/".join(options.model.parts[-2:])
         ours = Curve(name, searched[::-1])
         others = [curve for kind in FORMATS for curve in format_curves(kind, images)]
@@ -393,42 +403,6 @@ def _add_features_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _fitted_prior(folder: Path, backend: Backend) -> Prior | None:
-    """The fitted prior of a run or of a model folder, where it has one."""
-    fitted = folder / PRIOR
-    return read_prior(fitted.read_bytes(), backend.latent_dim) if fitted.is_file() else None
-
-
-def _sample_figures(
-    folder: Path, backend: Backend, images: ImageArray, training: ImageArray, features: list[Path]
-) -> dict[str, float]:
-    """What samples of a run or of a model folder are worth."""
-    from model_training.evaluation.feature_network import FeatureNetwork
-    from model_training.evaluation.samples import evaluate_samples
-
-    if len(features) > 2:
-        raise ValueError(f"--features takes one or two files, not {len(features)}")
-    prior = _fitted_prior(folder, backend)
-    return evaluate_samples(backend, prior, images, training, *map(FeatureNetwork, features))
-
-
-def _compression_figures(
-    backend: Backend, images: ImageArray, training: ImageArray
-) -> tuple[list[LatentPoint], list[LatentPoint]]:
-    """Bytes and quality of latents as `compress` finds them, and of the encoder's own."""
-    from app.codes.latent_search import search
-    from model_training.compression.fit import training_statistics
-    from model_training.compression.rate_distortion import QUANTISER_STEPS, rate_distortion
-
-    statistics = training_statistics(backend, training)
-    encoded, _ = backend.encode(images)
-    searched = search(backend, statistics, images, encoded)
-    return (
-        rate_distortion(backend, statistics, images, searched, QUANTISER_STEPS),
-        rate_distortion(backend, statistics, images, encoded, QUANTISER_STEPS),
-    )
-
-
 class Command(NamedTuple):
     """A command: what it does, with its docstring for help, and what adds its arguments."""
 
@@ -440,7 +414,8 @@ COMMANDS = {
     "pack": Command(pack, add_pack_arguments),
     "train": Command(train, add_train_arguments),
     "fit-prior": Command(fit_prior, add_fit_prior_arguments),
-    "sharpen": Command(sharpen, add_sharpen_arguments),
+    "finetune": Command(finetune, add_finetune_arguments),
+    "fit-refiner": Command(fit_refiner, add_fit_refiner_arguments),
     "export": Command(export, add_export_arguments),
     "fit-features": Command(fit_features, add_fit_features_arguments),
     "evaluate": Command(evaluate, add_evaluate_arguments),

@@ -58,9 +58,13 @@ FIGURES = (
     Figure("bits_per_dim", "bits per value, Gaussian bound", "bits_per_dim", 2, -1),
     *_likeness("reconstructions", "reconstructions"),
     *_likeness("fitted_samples", "samples"),
-    Figure("prior_frechet_fitted_samples", "Frechet distance of samples to reconstructions", "frechet", 1, -1),
+    Figure("prior_frechet_fitted_samples", "Frechet distance, samples to reconstructions", "frechet", 1, -1),
     Figure(
-        "second_prior_frechet_fitted_samples", "the same, second network", "frechet", 1, -1
+        "second_prior_frechet_fitted_samples",
+        "Frechet distance, samples to reconstructions, second network",
+        "frechet",
+        1,
+        -1,
     ),
 )
 
@@ -86,7 +90,7 @@ def write_card(folder: Path, against: Sequence[Path]) -> str:
     text = path.read_text(encoding="utf-8") if path.is_file() else _new_card(manifest)
     head, body = split_head(text, path)
     if body.count(BEGIN) != 1 or body.count(END) != 1 or body.index(BEGIN) > body.index(END):
-        raise ValueError(f"{path} needs one line {BEGIN!r} and after it one {END!r}, between which figures go")
+        raise ValueError(f"{path} needs a line {BEGIN!r} and below it {END!r}: figures go between them")
     before, rest = body.split(BEGIN)
     made = figure_table([*others, manifest])
     if (folder / RECONSTRUCTIONS).is_file():
@@ -131,10 +135,9 @@ def card_head(manifest: Manifest, written: Mapping[str, Any]) -> dict[str, Any]:
         for figure in measured
     ]
     results = [{"task": {"type": TASK}, "dataset": dataset, "metrics": metrics}]
+    defaults = {"license": "unknown", "pipeline_tag": TASK, "library_name": "onnx"}
     return {
-        "license": "unknown",
-        "pipeline_tag": TASK,
-        "library_name": "onnx",
+        **{name: value for name, value in defaults.items() if name not in written},
         **written,
         "metrics": list(dict.fromkeys(figure.kind for figure in measured)),
         "model-index": [{"name": manifest.id, "results": results}] if metrics else [],
@@ -144,7 +147,7 @@ def card_head(manifest: Manifest, written: Mapping[str, Any]) -> dict[str, Any]:
 def figure_table(manifests: Sequence[Manifest]) -> str:
     """A Markdown table: a row for each figure that the last model has, a column for each model; where several
     have it the best is bold."""
-    *others, last = manifests
+    last = manifests[-1]
     lines = ["| | " + " | ".join(manifest.id for manifest in manifests) + " |"]
     lines.append("| --- |" + " ---: |" * len(manifests))
     for figure in FIGURES:

@@ -100,6 +100,15 @@ class FeatureExtractor(nn.Module):
         features: Tensor = self.scale(self.head(self.stages(images - 0.5).mean((2, 3))))
         return features
 
+    def stage_maps(self, images: Tensor) -> list[Tensor]:
+        """The feature maps that leave each stage, (N, channels, rows, columns), the finest first."""
+        maps, values = [], images - 0.5
+        for layer in self.stages:
+            values = layer(values)
+            if isinstance(layer, nn.ReLU):
+                maps.append(values)
+        return maps
+
 
 class ProjectionHead(nn.Module):
     """What the loss sees of the features; thrown away afterwards, and with it what the views destroy."""

@@ -83,13 +83,13 @@ class Workload:
 class Reference:
     """The exported model in this process, and Pillow at its plainest."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open the graphs of a model folder."""
+    def __init__(self, folder: Path, encoder: str = "encoder.onnx", decoder: str = "decoder.onnx") -> None:
+        """Open two graphs of a model folder."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._encoder, self._decoder = (
-            onnxruntime.InferenceSession(folder / f"{name}.onnx", options, providers=["CPUExecutionProvider"])
-            for name in ("encoder", "decoder")
+            onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
+            for name in (encoder, decoder)
         )
         size = json.loads((folder / "model.json").read_text())["image_size"]
         self.width, self.height = int(size["width"]), int(size["height"])
