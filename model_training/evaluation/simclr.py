@@ -252,7 +252,7 @@ def export_network(network: FeatureExtractor, recipe: FeatureRecipe, path: Path)
     """Write the ONNX file that `feature_network.FeatureNetwork` reads."""
     path.parent.mkdir(parents=True, exist_ok=True)
     example = torch.zeros(2, recipe.height, recipe.width, 3, dtype=torch.uint8)
-    save_graph(trace_graph(FeatureGraph(network), example, ["pictures"], ["features"]), path)
+    save_graph(trace_graph(FeatureGraph(network), (example,), ["pictures"], ["features"]), path)
 
 
 def _learning_rate(progress: float) -> float:
