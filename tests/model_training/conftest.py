@@ -15,7 +15,7 @@ from model_training.data.synthetic import draw_cars
 from model_training.distributed import World
 from model_training.export.model_folder import export_run
 from model_training.prior_recipe import PriorConfig
-from model_training.recipe import ConvVaeConfig, PcaVaeConfig, Recipe, TrainingConfig
+from model_training.recipe import ConvVaeConfig, PcaVaeConfig, Recipe, SubpixelVaeConfig, TrainingConfig
 from model_training.run_folder import LATEST, METRICS
 from model_training.train import train
 
@@ -67,6 +67,23 @@ PCA_RECIPE = Recipe(
 )
 
 
+SUBPIXEL_RECIPE = dataclasses.replace(
+    PCA_RECIPE,
+    name="subpixel",
+    model=SubpixelVaeConfig(
+        width=24,
+        height=16,
+        latent_dim=6,
+        hidden=16,
+        encoder_channels=(4, 8, 4),
+        rank=6,
+        features=4,
+        channels=12,
+        depth=2,
+    ),
+)
+
+
 @pytest.fixture
 def recipe() -> Recipe:
     """Two epochs of a network of a few thousand parameters."""
@@ -91,6 +108,22 @@ def finished_run(cars: ImageArray, other_cars: ImageArray, tmp_path_factory: pyt
     out = tmp_path_factory.mktemp("finished") / "run"
     train(RECIPE.with_epochs(25), cars, other_cars, out, ONE_PROCESS)
     return out
+
+
+@pytest.fixture(scope="session")
+def finished_subpixel_run(
+    cars: ImageArray, other_cars: ImageArray, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run of 5 epochs of the architecture that can be fine-tuned and refined, not to be changed."""
+    out = tmp_path_factory.mktemp("subpixel") / "run"
+    train(SUBPIXEL_RECIPE.with_epochs(5), cars, other_cars, out, ONE_PROCESS)
+    return out
+
+
+@pytest.fixture
+def subpixel_run(finished_subpixel_run: Path, tmp_path: Path) -> Path:
+    """A copy of that run."""
+    return Path(shutil.copytree(finished_subpixel_run, tmp_path / "subpixel"))
 
 
 @pytest.fixture
