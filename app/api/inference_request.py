@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from app.api.bodies import IMAGE_FIELD, Upload, body_type, is_json, parse_images, read_body
 from app.api.content_encoding import is_gzip
-from app.api.content_negotiation import MAX_SIDES, Format, choose_format, named_format
+from app.api.content_negotiation import REPRESENTATIONS, Format, choose_format
 from app.api.json_body import parse_json
 from app.api.schemas import Options
 from app.api.validation import read_latents, refuse_fields, refuse_unknown
@@ -34,13 +34,16 @@ class InferenceRequest(Request):
         settings, vae, pool: what it is served with.
         timings: where its seconds are recorded.
         format: how it is to be answered.
+        format_named_in: the place in the request that names it, `path` or `query.format`; None where Accept
+            has decided.
     """
 
-    def __init__(self, request: Request, offered: Sequence[Format]) -> None:
+    def __init__(self, request: Request, offered: Sequence[Format], of_path: Format | None = None) -> None:
         """Take over a request that has not been read from.
 
         Args:
             offered: the formats of the endpoint, the first where the client has no preference.
+            of_path: the one that the suffix of its path names.
 
         Raises:
             NotReady, InvalidField, NotAcceptable.
@@ -52,7 +55,8 @@ class InferenceRequest(Request):
         self.settings = self._app_state.settings
         self.vae, self.pool = self._app_state.parts()
         self.timings = timings_of(request)
-        self.format = choose_format(request, offered)
+        choice = choose_format(request, offered, of_path)
+        self.format, self.format_named_in = choice.format, choice.named_in
 
     @property
     def has_json(self) -> bool:
@@ -157,16 +161,17 @@ class InferenceRequest(Request):
             raise InvalidField([("query.size", message)])
         columns = min(images, columns or math.ceil(math.sqrt(images)))
         sheet = max(columns * width, math.ceil(images / columns) * height)
-        if sheet <= MAX_SIDES[self.format]:
+        most = REPRESENTATIONS[self.format].max_side
+        if sheet <= most:
             return
         sides = {"gif": max(width, height), "json": max(width, height)}
-        fitting = [name for name in self._offered if sides.get(name, sheet) <= MAX_SIDES[name]]
+        fitting = [name for name in self._offered if sides.get(name, sheet) <= REPRESENTATIONS[name].max_side]
         if self.format in fitting:
             return
-        if named_format(self) is not None:
+        if self.format_named_in is not None:
             message = (
-                f"must be another one: {self.format} holds {MAX_SIDES[self.format]} pixels a side at most, "
+                f"must be another format: {self.format} holds {most} pixels a side at most, "
                 f"and the answer has {sheet}"
             )
-            raise InvalidField([("query.format", message)])
-        self.format = choose_format(self, fitting)
+            raise InvalidField([(self.format_named_in, message)])
+        self.format = choose_format(self, fitting).format

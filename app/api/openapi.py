@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.api import schemas
-from app.api.content_negotiation import MEDIA_TYPES, offered_formats
+from app.api.content_negotiation import REPRESENTATIONS, Format, format_of, offered_formats
 from app.server.problem_details import MEDIA_TYPE as PROBLEM_TYPE
 
 Document = dict[str, Any]
@@ -41,9 +41,20 @@ SECURITY_SCHEMES = {
 
 def answers(model: type[BaseModel], query: type[schemas.Options] | None = None, *headers: str) -> Responses:
     """The response 200: `model` as JSON, and files in the other formats that `query` offers."""
-    formats = ("json",) if query is None else offered_formats(query)
-    content = {MEDIA_TYPES[name]: _schema(model) if name == "json" else FILE for name in formats}
+    formats: tuple[Format, ...] = ("json",) if query is None else offered_formats(query)
+    content = {
+        REPRESENTATIONS[name].media_type: _schema(model) if name == "json" else FILE for name in formats
+    }
     return {200: {"description": "OK", "headers": _headers(*headers), "content": content}}
+
+
+def in_one_format(responses: Responses, name: Format) -> Responses:
+    """The responses of an endpoint below a path whose suffix names the format."""
+    media_type = REPRESENTATIONS[name].media_type
+    content = {media_type: responses[200]["content"][media_type]}
+    return {status: said for status, said in responses.items() if status != 406} | {
+        200: responses[200] | {"content": content}
+    }
 
 
 def text_answer() -> Responses:
@@ -87,6 +98,8 @@ def document(app: FastAPI, protected: frozenset[str]) -> Document:
     )
     for path, operations in described["paths"].items():
         for operation in operations.values():
+            if format_of(path) is not None:
+                _without_format(operation)
             for parameter in operation.get("parameters", ()):
                 _plain(parameter["schema"])
             if path in protected:
@@ -96,6 +109,11 @@ def document(app: FastAPI, protected: frozenset[str]) -> Document:
     if protected:
         described["components"]["securitySchemes"] = SECURITY_SCHEMES
     return described
+
+
+def _without_format(operation: Document) -> None:
+    """What a path says already is no parameter."""
+    operation["parameters"] = [each for each in operation["parameters"] if each["name"] != "format"]
 
 
 def _plain(schema: Document) -> None:

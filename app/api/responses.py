@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from app.api.content_negotiation import MEDIA_TYPES, Format
+from app.api.content_negotiation import REPRESENTATIONS, Format
 from app.api.inference_request import InferenceRequest
 from app.images.arrays import ImageArray
 from app.images.encode import encode_gif, encode_jpeg, encode_webp, enlarge, grid
@@ -57,7 +57,7 @@ async def image_response(
         encode = partial(_grid, columns=columns, size=size, encode=ENCODERS[request.format])
     (content,) = await request.in_pool("encode", encode, [images], here=here)
     headers = {"X-Model": model_id, "Vary": "Accept"}
-    return Response(content, headers=headers, media_type=MEDIA_TYPES[request.format])
+    return Response(content, headers=headers, media_type=REPRESENTATIONS[request.format].media_type)
 
 
 def _grid(
@@ -75,7 +75,7 @@ def _data_url(image: ImageArray, size: int | None) -> str:
 def json_response(content: Fields) -> Response:
     """JSON; arrays are written from their memory, float32 as the shortest text that gives it back."""
     text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(text, headers={"Vary": "Accept"}, media_type=MEDIA_TYPES["json"])
+    return Response(text, headers={"Vary": "Accept"}, media_type=REPRESENTATIONS["json"].media_type)
 
 
 def cache_control(request: InferenceRequest, *, repeatable: bool) -> str:

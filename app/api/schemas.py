@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from app.api.content_negotiation import format_name
 from app.model.latents import MAX_SEED
 from app.model.manifest import Precision
 from app.settings import MAX_FRAMES
@@ -11,13 +12,15 @@ from app.settings import MAX_FRAMES
 MIN_SIZE, MAX_SIZE = 16, 2048
 MIN_WAYPOINTS, MAX_WAYPOINTS = 2, 16
 DEFAULT_STEPS = 8
-FORMAT = "Format of the answer; wins over Accept."
 
 Latent = list[float]
 Seed = Annotated[int | None, Field(ge=0, le=MAX_SEED, description=f"an integer from 0 to {MAX_SEED}")]
 IGNORED = "Accepted and ignored, so that an answer is a valid body as it stands."
 Ignored = Annotated[Any, Field(description=IGNORED)]
 DataURL = Annotated[str, Field(description="A PNG file as data URL.", pattern="^data:image/png;base64,")]
+
+NAMED = BeforeValidator(format_name)
+FORMAT = Field(default=None, description="Format of the answer; wins over Accept.")
 
 
 class Options(BaseModel):
@@ -31,7 +34,7 @@ class EncodeQuery(Options):
 
     sample: bool = Field(default=False, description="true or false: draw the latents from N(mean, std^2)")
     seed: Seed = None
-    format: Literal["json"] | None = Field(default=None, description=FORMAT)
+    format: Annotated[Literal["json"] | None, NAMED] = FORMAT
 
 
 class SizeQuery(Options):
@@ -48,7 +51,7 @@ class SizeQuery(Options):
 class ImageQuery(SizeQuery):
     """Query of the endpoints that answer images."""
 
-    format: Literal["png", "jpeg", "webp", "json"] | None = Field(default=None, description=FORMAT)
+    format: Annotated[Literal["png", "jpeg", "webp", "json"] | None, NAMED] = FORMAT
 
 
 class SampleOptions(Options):
@@ -88,7 +91,7 @@ class PathOptions(Options):
 class PathQuery(PathOptions, SizeQuery):
     """Query of /interpolate, which answers animations too; the options count like those in the body."""
 
-    format: Literal["png", "jpeg", "webp", "gif", "json"] | None = Field(default=None, description=FORMAT)
+    format: Annotated[Literal["png", "jpeg", "webp", "gif", "json"] | None, NAMED] = FORMAT
 
 
 class LatentsBody(Options):
