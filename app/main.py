@@ -20,6 +20,7 @@ from app.images.worker_pool import WorkerPool
 from app.inference.session import BATCH_ROWS, SessionSpec
 from app.inference.vae import Vae, load_vae
 from app.model.manifest import ModelFolder, read_model_folder
+from app.server.compression import Compression
 from app.server.metrics import Metrics
 from app.server.middleware import ApiKey, BodyLimit, FaultsAsProblems, RequestLog, StartupErrorLine
 from app.server.problem_details import on_http_exception, on_service_error
@@ -63,6 +64,7 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
     middleware.append(
         Middleware(BodyLimit, max_body_bytes=settings.max_body_bytes, max_held_bytes=settings.max_held_bytes)
     )
+    middleware.append(Middleware(Compression))
     app = FastAPI(
         title="car-vae",
         version=version(),

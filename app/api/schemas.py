@@ -17,7 +17,13 @@ Latent = list[float]
 Seed = Annotated[int | None, Field(ge=0, le=MAX_SEED, description=f"an integer from 0 to {MAX_SEED}")]
 IGNORED = "Accepted and ignored, so that an answer is a valid body as it stands."
 Ignored = Annotated[Any, Field(description=IGNORED)]
-DataURL = Annotated[str, Field(description="A PNG file as data URL.", pattern="^data:image/png;base64,")]
+DataURL = Annotated[
+    str,
+    Field(description="An image file as data URL.", pattern="^data:image/(png|webp|jpeg|avif);base64,"),
+]
+DataURLs = Annotated[
+    list[DataURL], Field(default_factory=list, description="Left out where `images` is `none`.")
+]
 
 NAMED = BeforeValidator(format_name)
 FORMAT = Field(default=None, description="Format of the answer; wins over Accept.")
@@ -30,11 +36,11 @@ class Options(BaseModel):
 
 
 class EncodeQuery(Options):
-    """Query of /encode."""
+    """Query of /encode; as npy, the answer is its `latents`."""
 
     sample: bool = Field(default=False, description="true or false: draw the latents from N(mean, std^2)")
     seed: Seed = None
-    format: Annotated[Literal["json"] | None, NAMED] = FORMAT
+    format: Annotated[Literal["json", "npy"] | None, NAMED] = FORMAT
 
 
 class SizeQuery(Options):
@@ -46,12 +52,17 @@ class SizeQuery(Options):
         le=MAX_SIZE,
         description=f"an integer from {MIN_SIZE} to {MAX_SIZE}: pixels of the longer edge of each picture",
     )
+    images: Literal["png", "webp", "jpeg", "avif", "none"] = Field(
+        default="png",
+        description='"png", "webp", "jpeg" or "avif", what the data URLs in JSON are, or "none", which '
+        "leaves them out",
+    )
 
 
 class ImageQuery(SizeQuery):
     """Query of the endpoints that answer images."""
 
-    format: Annotated[Literal["png", "jpeg", "webp", "json"] | None, NAMED] = FORMAT
+    format: Annotated[Literal["png", "jpeg", "webp", "avif", "json"] | None, NAMED] = FORMAT
 
 
 class SampleOptions(Options):
@@ -65,8 +76,11 @@ class SampleOptions(Options):
     )
 
 
-class SampleQuery(SampleOptions, ImageQuery):
-    """Query of /sample; in that of POST the options count like those in the body."""
+class SampleQuery(SampleOptions, SizeQuery):
+    """Query of /sample; in that of POST the options count like those in the body. As npy, the answer is its
+    `latents`."""
+
+    format: Annotated[Literal["png", "jpeg", "webp", "avif", "json", "npy"] | None, NAMED] = FORMAT
 
 
 class PathOptions(Options):
@@ -89,9 +103,25 @@ class PathOptions(Options):
 
 
 class PathQuery(PathOptions, SizeQuery):
-    """Query of /interpolate, which answers animations too; the options count like those in the body."""
+    """Query of /interpolate, which answers animations too; the options count like those in the body. As npy,
+    the answer is its `latents`."""
 
-    format: Annotated[Literal["png", "jpeg", "webp", "gif", "json"] | None, NAMED] = FORMAT
+    animate: bool = Field(
+        default=False, description="true or false: an animation, which a GIF always is, instead of a row"
+    )
+
+    format: Annotated[Literal["png", "jpeg", "webp", "avif", "gif", "json", "npy"] | None, NAMED] = FORMAT
+
+
+class SeedPathQuery(PathQuery):
+    """Query of GET /interpolate."""
+
+    seed: list[Annotated[int, Field(ge=0, le=MAX_SEED)]] = Field(
+        min_length=MIN_WAYPOINTS,
+        max_length=MAX_WAYPOINTS,
+        description=f"{MIN_WAYPOINTS} to {MAX_WAYPOINTS} integers from 0 to {MAX_SEED}, repeated or "
+        "comma-separated: waypoints, each the car that /sample gives for that seed",
+    )
 
 
 class LatentsBody(Options):
@@ -152,13 +182,13 @@ class DecodeAnswer(BaseModel):
     """An image for each latent."""
 
     model: str
-    images: list[DataURL]
+    images: DataURLs
 
 
 class ReconstructAnswer(EncodeAnswer):
     """Each image as the model sees it again, and how close it comes to the fitted input."""
 
-    images: list[DataURL]
+    images: DataURLs
     psnr: list[float] = Field(description="Peak signal-to-noise ratio in dB.")
     ssim: list[float] = Field(description="Structural similarity, 1 for equal images.")
 
@@ -169,7 +199,7 @@ class SampleAnswer(BaseModel):
     model: str
     seed: int
     latents: list[Latent]
-    images: list[DataURL]
+    images: DataURLs
 
 
 class PathAnswer(BaseModel):
@@ -180,7 +210,7 @@ class PathAnswer(BaseModel):
         description="Place of each frame on the path, 0 at its start and 1 at its end."
     )
     latents: list[Latent]
-    images: list[DataURL]
+    images: DataURLs
 
 
 class PictureSize(BaseModel):

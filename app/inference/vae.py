@@ -46,14 +46,6 @@ class Posterior:
 
 
 @dataclass(frozen=True, eq=False)
-class Decoded:
-    """Latents (N, L) float32 and their images (N, H, W, 3) uint8."""
-
-    latents: Latents
-    images: ImageArray
-
-
-@dataclass(frozen=True, eq=False)
 class Quality:
     """Per image: PSNR in dB, 100 where identical, and SSIM; see app.images.quality."""
 
@@ -79,7 +71,7 @@ class Direction:
 
 
 class Vae:
-    """An encoder and a decoder behind their batchers. All coroutines raise what Batcher.submit raises."""
+    """An encoder and a decoder behind their batchers, and the prior of their latents."""
 
     def __init__(
         self, manifest: Manifest, prior: Prior | None, encoder: Batcher, decoder: Batcher, provider: str
@@ -174,15 +166,10 @@ class Vae:
             quality = await asyncio.to_thread(_measure, images, decoded)
         return Reconstruction(decoded, posterior, quality)
 
-    async def sample(
-        self,
-        count: int,
-        seed: int,
-        temperature: float = 1.0,
-        prior: PriorName | None = None,
-        timings: Timings | None = None,
-    ) -> Decoded:
-        """Decode draws from the `fitted` prior or from N(0, 1); by default the fitted one where there is one.
+    async def draw(
+        self, count: int, seed: int, temperature: float = 1.0, prior: PriorName | None = None
+    ) -> Latents:
+        """(count, L) draws from the `fitted` prior or from N(0, 1); the fitted one unless given, if there is one.
 
         Raises:
             InvalidField: the fitted prior was asked for and the model has none.
@@ -190,22 +177,13 @@ class Vae:
         if prior == "fitted" and self.prior is None:
             raise InvalidField([("prior", 'this model has no fitted prior; ask for "standard"')])
         if prior == "standard" or self.prior is None:
-            latents = standard_draws(count, self.manifest.latent_dim, seed, temperature)
-        else:
-            draw = partial(self.prior.draw, count, seed, temperature)
-            latents = draw() if count <= DRAWN_INLINE else await asyncio.to_thread(draw)
-        return Decoded(latents, await self.decode(latents, timings))
+            return standard_draws(count, self.manifest.latent_dim, seed, temperature)
+        draw = partial(self.prior.draw, count, seed, temperature)
+        return draw() if count <= DRAWN_INLINE else await asyncio.to_thread(draw)
 
-    async def interpolate(
-        self,
-        waypoints: Latents,
-        lambdas: Sequence[float],
-        method: Method = "linear",
-        timings: Timings | None = None,
-    ) -> Decoded:
-        """Decode points on the path through (W, L) waypoints; see app.model.interpolation.interpolate."""
-        latents = interpolate(waypoints, lambdas, method, self.prior)
-        return Decoded(latents, await self.decode(latents, timings))
+    def path(self, waypoints: Latents, lambdas: Sequence[float], method: Method = "linear") -> Latents:
+        """Points on the path through (W, L) waypoints; see app.model.interpolation.interpolate."""
+        return interpolate(waypoints, lambdas, method, self.prior)
 
 
 def load_vae(
