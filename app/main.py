@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from types import FrameType
 
 from fastapi import FastAPI
@@ -80,9 +81,15 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # else looked up for every request
     )
-    app.state.app_state = AppState(settings, metrics, folder)
-    document = openapi.document(app, protected if keys else frozenset())
-    app.openapi = lambda: document  # type: ignore[method-assign]  # FastAPI's own way to extend it
+    state = app.state.app_state = AppState(settings, metrics, folder)
+
+    @cache
+    def document(latent_dim: int | None) -> openapi.Document:
+        limits = openapi.Limits(latent_dim, settings.max_items, settings.max_output_pixels)
+        return openapi.document(app, protected if keys else frozenset(), limits)
+
+    # FastAPI's own way to extend it; made when it is first asked for.
+    app.openapi = lambda: document(state.vae and state.vae.manifest.latent_dim)  # type: ignore[method-assign]
     return app
 
 

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
-import numpy as np
 from fastapi import Query
 from starlette.responses import Response
 
 from app.api.bodies import IMAGE_FIELD
 from app.api.inference_request import InferenceRequest
 from app.api.json_body import parse_json
-from app.api.openapi import BODY_ERRORS, QUEUE_ERRORS, answers, image_bodies, json_body, problems
+from app.api.openapi import BODY_ERRORS, QUEUE_ERRORS, answers, image_bodies, json_body, kept, problems
 from app.api.responses import (
     ANIMATIONS,
     Fields,
@@ -54,7 +53,7 @@ router = Router(route_class=InferenceRoute, tags=["model"], default_response_cla
     "/encode",
     summary="Images to latents",
     openapi_extra=image_bodies(PicturesForm),
-    responses=answers(EncodeAnswer, EncodeQuery) | problems(*BODY_ERRORS, 406, *QUEUE_ERRORS),
+    responses=answers(EncodeAnswer, EncodeQuery, "X-Model") | problems(*BODY_ERRORS, 406, *QUEUE_ERRORS),
 )
 async def encode(request: InferenceRequest, query: Annotated[EncodeQuery, Query()]) -> Response:
     """The posterior of each image: mean and standard deviation."""
@@ -125,7 +124,7 @@ async def sample(request: InferenceRequest, query: Annotated[SampleQuery, Query(
 @router.get(
     "/sample",
     summary="New cars, by address",
-    responses=answers(SampleAnswer, SampleQuery, "X-Model", "X-Seed")
+    responses=kept(answers(SampleAnswer, SampleQuery, "X-Model", "X-Seed"))
     | problems(406, 413, 422, *QUEUE_ERRORS),
 )
 async def sample_by_query(request: InferenceRequest, query: Annotated[SampleQuery, Query()]) -> Response:
@@ -180,7 +179,7 @@ async def interpolate(request: InferenceRequest, query: Annotated[PathQuery, Que
 @router.get(
     "/interpolate",
     summary="A path through latent space, by address",
-    responses=answers(PathAnswer, SeedPathQuery, "X-Model") | problems(406, 422, *QUEUE_ERRORS),
+    responses=kept(answers(PathAnswer, SeedPathQuery, "X-Model")) | problems(406, 422, *QUEUE_ERRORS),
 )
 async def interpolate_by_query(
     request: InferenceRequest, query: Annotated[SeedPathQuery, Query()]
@@ -191,7 +190,7 @@ async def interpolate_by_query(
 
     async def walk() -> Response:
         with CancelOnDisconnect(request):
-            waypoints = np.concatenate([await request.vae.draw(1, seed) for seed in query.seed])
+            waypoints = await request.vae.draw_each(query.seed)
             return await _walk(request, waypoints, lambdas, query.method, query)
 
     return await repeatable_response(request, query, walk)

@@ -4,7 +4,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.openapi import answers, problems, text_answer
+from app.api.openapi import answers, kept, problems, text_answer
 from app.api.routing import Router
 from app.api.schemas import HealthAnswer, ModelAnswer
 from app.server.entity_tags import digest, is_known
@@ -38,7 +38,7 @@ async def ready(request: Request) -> Response:
     return _json({"status": "ok"})
 
 
-@router.get("/model", summary="The served model", responses=answers(ModelAnswer) | problems(503))
+@router.get("/model", summary="The served model", responses=kept(answers(ModelAnswer)) | problems(503))
 async def model(request: Request) -> Response:
     """What is served, and on what it runs. It may be kept, to be asked for again each time."""
     state = state_of(request)

@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from typing_extensions import TypeAliasType
 
 from app.api.content_negotiation import format_name
 from app.model.latents import MAX_SEED
@@ -13,8 +14,26 @@ MIN_SIZE, MAX_SIZE = 16, 2048
 MIN_WAYPOINTS, MAX_WAYPOINTS = 2, 16
 DEFAULT_STEPS = 8
 
-Latent = list[float]
-Seed = Annotated[int | None, Field(ge=0, le=MAX_SEED, description=f"an integer from 0 to {MAX_SEED}")]
+MAX_LATENT = 1e6
+"""Bound of the numbers in latents: what is in them is about 1, and from about 1e20 on decoders overflow."""
+
+
+def whole_number(value: object) -> object:
+    """An integer where JSON has it with a fraction of zero: 61.0 is one (JSON Schema, 6.1.1)."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(whole_number)
+Coordinate = Annotated[float, Field(ge=-MAX_LATENT, le=MAX_LATENT)]
+# Where both bounds of a length stand in one place, some clients make a type of 256 places of it.
+Latent = TypeAliasType(
+    "Latent", Annotated[list[Coordinate], Field(json_schema_extra={"minItems": "latent_dim"})]
+)
+LatentItem = Annotated[Latent, Field(json_schema_extra={"maxItems": "latent_dim"})]
+Seed = Annotated[
+    Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE] | None,
+    Field(description=f"an integer from 0 to {MAX_SEED}"),
+]
 IGNORED = "Accepted and ignored, so that an answer is a valid body as it stands."
 Ignored = Annotated[Any, Field(description=IGNORED)]
 DataURL = Annotated[
@@ -46,10 +65,8 @@ class EncodeQuery(Options):
 class SizeQuery(Options):
     """What every endpoint that answers images can be asked."""
 
-    size: int | None = Field(
+    size: Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE), WHOLE] | None = Field(
         default=None,
-        ge=MIN_SIZE,
-        le=MAX_SIZE,
         description=f"an integer from {MIN_SIZE} to {MAX_SIZE}: pixels of the longer edge of each picture",
     )
     images: Literal["png", "webp", "jpeg", "avif", "none"] = Field(
@@ -68,7 +85,7 @@ class ImageQuery(SizeQuery):
 class SampleOptions(Options):
     """Body of POST /sample, query of GET /sample."""
 
-    count: int = Field(default=1, ge=1, le=64, description="an integer from 1 to 64")
+    count: Annotated[int, Field(ge=1, le=64), WHOLE] = Field(default=1, description="an integer from 1 to 64")
     seed: Seed = None
     temperature: float = Field(default=1.0, ge=0, le=2, description="a number from 0 to 2")
     prior: Literal["fitted", "standard"] | None = Field(
@@ -86,10 +103,8 @@ class SampleQuery(SampleOptions, SizeQuery):
 class PathOptions(Options):
     """How /interpolate goes from one waypoint to the next."""
 
-    steps: int | None = Field(
+    steps: Annotated[int, Field(ge=2, le=MAX_FRAMES), WHOLE] | None = Field(
         default=None,
-        ge=2,
-        le=MAX_FRAMES,
         description=f"an integer from 2 to {MAX_FRAMES}, {DEFAULT_STEPS} unless given: frames over the whole "
         "path, both ends included",
     )
@@ -116,7 +131,7 @@ class PathQuery(PathOptions, SizeQuery):
 class SeedPathQuery(PathQuery):
     """Query of GET /interpolate."""
 
-    seed: list[Annotated[int, Field(ge=0, le=MAX_SEED)]] = Field(
+    seed: list[Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE]] = Field(
         min_length=MIN_WAYPOINTS,
         max_length=MAX_WAYPOINTS,
         description=f"{MIN_WAYPOINTS} to {MAX_WAYPOINTS} integers from 0 to {MAX_SEED}, repeated or "
@@ -127,8 +142,10 @@ class SeedPathQuery(PathQuery):
 class LatentsBody(Options):
     """Body of /decode, 4 MiB at most. The answers of /encode and /sample are valid bodies as they stand."""
 
-    latents: list[Latent] = Field(
-        min_length=1, description="Points of the latent space, `latent_dim` numbers each."
+    latents: list[LatentItem] = Field(
+        min_length=1,
+        description="Points of the latent space, `latent_dim` numbers each.",
+        json_schema_extra={"maxItems": "max_items"},
     )
     model: str | None = Field(default=None, description="the id of the model the latents are of")
     std: Ignored = None
@@ -142,7 +159,7 @@ class LatentsBody(Options):
 class PathBody(PathOptions, LatentsBody):
     """JSON body of /interpolate: waypoints, and the path between them."""
 
-    latents: list[Latent] = Field(
+    latents: list[LatentItem] = Field(
         min_length=MIN_WAYPOINTS,
         max_length=MAX_WAYPOINTS,
         description="Waypoints in the latent space, `latent_dim` numbers each.",
@@ -166,7 +183,7 @@ class PicturesForm(Options):
     image: list[bytes] = Field(
         min_length=1,
         description="An image; repeat the field for more.",
-        json_schema_extra={"items": {"type": "string", "format": "binary"}},
+        json_schema_extra={"items": {"type": "string", "format": "binary"}, "maxItems": "max_items"},
     )
 
 
@@ -174,8 +191,8 @@ class EncodeAnswer(BaseModel):
     """The posterior of each image."""
 
     model: str
-    latents: list[Latent] = Field(description="Means, or draws where `sample` is true.")
-    std: list[Latent] = Field(description="Standard deviations.")
+    latents: list[LatentItem] = Field(description="Means, or draws where `sample` is true.")
+    std: list[LatentItem] = Field(description="Standard deviations.")
 
 
 class DecodeAnswer(BaseModel):
@@ -198,7 +215,7 @@ class SampleAnswer(BaseModel):
 
     model: str
     seed: int
-    latents: list[Latent]
+    latents: list[LatentItem]
     images: DataURLs
 
 
@@ -209,7 +226,7 @@ class PathAnswer(BaseModel):
     lambdas: list[float] = Field(
         description="Place of each frame on the path, 0 at its start and 1 at its end."
     )
-    latents: list[Latent]
+    latents: list[LatentItem]
     images: DataURLs
 
 
@@ -223,7 +240,7 @@ class PictureSize(BaseModel):
 class DirectionAnswer(BaseModel):
     """A principal direction of the latent space."""
 
-    vector: Latent = Field(description="A unit vector, `latent_dim` numbers.")
+    vector: LatentItem = Field(description="A unit vector, `latent_dim` numbers.")
     std: float = Field(description="Standard deviation of cars along it.")
 
 

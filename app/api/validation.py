@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from starlette.datastructures import QueryParams
 
-from app.api.schemas import IGNORED, MAX_WAYPOINTS, MIN_WAYPOINTS, Options, PathOptions
+from app.api.schemas import IGNORED, MAX_LATENT, MAX_WAYPOINTS, MIN_WAYPOINTS, Options, PathOptions
 from app.api.suggestions import unknown
 from app.errors import InvalidField, TooManyItems, WrongModel
 
@@ -17,8 +17,6 @@ MAX_PROBLEMS = 20
 """Most problems that one answer lists."""
 MAX_LISTED = 3
 """Most unknown names of one request that are answered with all known ones."""
-MAX_LATENT = 1e6
-"""Bound of the numbers in latents: what is in them is about 1, and from about 1e20 on decoders overflow."""
 NUMBERS = frozenset((int, float))
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 

@@ -169,17 +169,27 @@ class Vae:
     async def draw(
         self, count: int, seed: int, temperature: float = 1.0, prior: PriorName | None = None
     ) -> Latents:
-        """(count, L) draws from the `fitted` prior or from N(0, 1); the fitted one unless given, if there is one.
+        """(count, L) draws from the `fitted` prior or from N(0, 1); by default the fitted one, if any.
 
         Raises:
             InvalidField: the fitted prior was asked for and the model has none.
         """
+        draw = partial(self._draw, count, seed, temperature, prior)
+        return draw() if count <= DRAWN_INLINE else await asyncio.to_thread(draw)
+
+    async def draw_each(self, seeds: Sequence[int]) -> Latents:
+        """What `draw` gives for each of several seeds: (len(seeds), L)."""
+        draws = await asyncio.to_thread(lambda: [self._draw(1, seed) for seed in seeds])
+        return np.concatenate(draws)
+
+    def _draw(
+        self, count: int, seed: int, temperature: float = 1.0, prior: PriorName | None = None
+    ) -> Latents:
         if prior == "fitted" and self.prior is None:
             raise InvalidField([("prior", 'this model has no fitted prior; ask for "standard"')])
         if prior == "standard" or self.prior is None:
             return standard_draws(count, self.manifest.latent_dim, seed, temperature)
-        draw = partial(self.prior.draw, count, seed, temperature)
-        return draw() if count <= DRAWN_INLINE else await asyncio.to_thread(draw)
+        return self.prior.draw(count, seed, temperature)
 
     def path(self, waypoints: Latents, lambdas: Sequence[float], method: Method = "linear") -> Latents:
         """Points on the path through (W, L) waypoints; see app.model.interpolation.interpolate."""
