@@ -167,10 +167,10 @@ async def repeatable_response(
 
 def _entity_tag(request: InferenceRequest, query: Options) -> str:
     """The model, and a digest of all that decides the bytes. JSON has a weak tag, as it may be packed."""
-    manifest, precision = request.vae.manifest, request.settings.precision
-    files = (*manifest.files.graphs(precision), manifest.files.prior)
+    manifest, graphs = request.vae.manifest, request.vae.graphs
+    files = (manifest.files.graphs(graphs.decoder)[1], manifest.files.prior)
     parts = [file.sha256 for file in files if file is not None]
-    parts += [request.vae.provider, version(), PIL.__version__]
+    parts += [graphs.provider, version(), PIL.__version__]
     parts += [route_path(request.scope), request.format, query.model_dump_json(exclude={"format"})]
     tag = f'"{manifest.id}:{digest(parts)}"'
     return f"W/{tag}" if request.format == "json" else tag

@@ -34,6 +34,7 @@ Seed = Annotated[
     Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE] | None,
     Field(description=f"an integer from 0 to {MAX_SEED}"),
 ]
+Refine = Annotated[bool, Field(description="true or false: bring the latents nearer to their images")]
 IGNORED = "Accepted and ignored, so that an answer is a valid body as it stands."
 Ignored = Annotated[Any, Field(description=IGNORED)]
 DataURL = Annotated[
@@ -58,6 +59,7 @@ class EncodeQuery(Options):
     """Query of /encode; as npy, the answer is its `latents`."""
 
     sample: bool = Field(default=False, description="true or false: draw the latents from N(mean, std^2)")
+    refine: Refine = False
     seed: Seed = None
     format: Annotated[Literal["json", "npy"] | None, NAMED] = FORMAT
 
@@ -80,6 +82,12 @@ class ImageQuery(SizeQuery):
     """Query of the endpoints that answer images."""
 
     format: Annotated[Literal["png", "jpeg", "webp", "avif", "json"] | None, NAMED] = FORMAT
+
+
+class ReconstructQuery(ImageQuery):
+    """Query of /reconstruct."""
+
+    refine: Refine = False
 
 
 class SampleOptions(Options):
@@ -191,8 +199,10 @@ class EncodeAnswer(BaseModel):
     """The posterior of each image."""
 
     model: str
-    latents: list[LatentItem] = Field(description="Means, or draws where `sample` is true.")
-    std: list[LatentItem] = Field(description="Standard deviations.")
+    latents: list[LatentItem] = Field(
+        description="Means, refined where `refine` is true; draws around them where `sample` is."
+    )
+    std: list[LatentItem] = Field(description="Standard deviations, always the encoder's own.")
 
 
 class DecodeAnswer(BaseModel):
@@ -244,6 +254,15 @@ class DirectionAnswer(BaseModel):
     std: float = Field(description="Standard deviation of cars along it.")
 
 
+class SelfCheckAnswer(BaseModel):
+    """How the int8 decoder compares with that in float32, measured when this service started."""
+
+    grey_levels: float = Field(description="Difference of the pictures, root mean square.")
+    worst_grey_levels: float = Field(description="The same of the picture that differs most.")
+    fp32_seconds: float = Field(description="CPU time of a picture in float32.")
+    int8_seconds: float = Field(description="The same in int8.")
+
+
 class ModelAnswer(BaseModel):
     """The served model."""
 
@@ -254,7 +273,13 @@ class ModelAnswer(BaseModel):
     latent_dim: int
     parameters: int
     provider: str = Field(description="The execution provider the model really runs on.")
-    precision: Precision = Field(description="Of the graphs: `fp32`, or `int8` for CPUs.")
+    precision: Precision = Field(description="Of the decoder: `fp32`, or `int8` for CPUs.")
+    encoder_precision: Precision = Field(default="fp32", description="Of the encoder, the same.")
+    self_check: SelfCheckAnswer | None = Field(
+        default=None,
+        description="What decided the decoder's precision; null where there was nothing to decide.",
+    )
+    refines: bool = Field(default=False, description="Whether `refine=true` is answered.")
     max_items: int
     metrics: dict[str, float]
     directions: list[DirectionAnswer] = Field(
