@@ -39,6 +39,9 @@ QUICK_BYTES = 40_000
 SEEDED_CACHE_SECONDS = 3600
 """How long an answer to GET with a seed may be kept: it changes only when another model is served."""
 
+VERSIONS = (version(), PIL.__version__)
+"""Of what writes the files: another may write them otherwise."""
+
 ENCODERS: dict[Format, Callable[[ImageArray], bytes]] = {
     "png": encode_png,
     "jpeg": encode_jpeg,
@@ -170,7 +173,7 @@ def _entity_tag(request: InferenceRequest, query: Options) -> str:
     manifest, graphs = request.vae.manifest, request.vae.graphs
     files = (manifest.files.graphs(graphs.decoder)[1], manifest.files.prior)
     parts = [file.sha256 for file in files if file is not None]
-    parts += [graphs.provider, version(), PIL.__version__]
+    parts += [graphs.provider, *VERSIONS]
     parts += [route_path(request.scope), request.format, query.model_dump_json(exclude={"format"})]
     tag = f'"{manifest.id}:{digest(parts)}"'
     return f"W/{tag}" if request.format == "json" else tag

@@ -11,6 +11,8 @@ from app.model.latents import Latents
 
 MAX_HEADER = 1024
 """Longest header that is read, in bytes; that of (64, 256) float32 has 118."""
+PREFIX = 12
+"""Most bytes before a header: the name of the format, its version, and the header's length."""
 HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 """Of the versions of the format that arrays of numbers are written in; version 3.0 is for names in them."""
 FLOAT32 = np.dtype("<f4")
@@ -31,7 +33,7 @@ def read_npy(content: bytes, dim: int, max_items: int) -> Latents:
         InvalidField: it holds something other than little-endian float32 of that shape; nothing is unpickled.
         TooManyItems.
     """
-    file = io.BytesIO(content)
+    file = io.BytesIO(content[: PREFIX + MAX_HEADER])
     shape, fortran_order, dtype = _header(file)
     if dtype != FLOAT32:
         wanted = FLOAT32.str
