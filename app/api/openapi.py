@@ -133,8 +133,11 @@ def document(app: FastAPI, protected: frozenset[str], limits: Limits) -> Documen
     paths: Document = {}
     for path, operations in described["paths"].items():
         for method, operation in operations.items():
+            in_body = _fields_of_bodies(operation)
             for parameter in operation.get("parameters", ()):
                 _describe_parameter(parameter, limits)
+                if parameter["name"] in in_body:  # else clients send it, whatever their body says
+                    parameter["schema"].pop("default", None)
             if path in protected:
                 operation["security"] = [{"bearer": []}, {"key": []}]
                 operation["responses"] |= {str(status): said for status, said in problems(401).items()}
@@ -171,6 +174,13 @@ def _in_each_format(path: str, operation: Document) -> Iterator[tuple[str, Docum
             first = dict(islice(body["content"].items(), 1))
             one["requestBody"] = body | {"content": first}
         yield path_with(path, name), one
+
+
+def _fields_of_bodies(operation: Document) -> set[str]:
+    """The fields of all bodies of an operation."""
+    content = operation.get("requestBody", {}).get("content", {})
+    references = {each["schema"].get("$ref", "").rpartition("/")[2] for each in content.values()} - {""}
+    return {field for name in references for field in getattr(schemas, name).model_fields}
 
 
 def _describe_parameter(parameter: Document, limits: Limits) -> None:

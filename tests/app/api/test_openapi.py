@@ -210,6 +210,15 @@ def test_query_parameters_are_plain(document: dict[str, Any]) -> None:
     assert by_name["format"]["enum"] == ["png", "jpeg", "webp", "avif", "json", "npy"]
 
 
+def test_what_may_stand_in_the_body_has_no_default_in_the_query(document: dict[str, Any]) -> None:
+    """Some clients send defaults, which would contradict the body."""
+    for path, name in (("/sample", "count"), ("/interpolate.json", "method")):
+        parameters = operations(document)[path, "post"]["parameters"]
+        (schema,) = (parameter["schema"] for parameter in parameters if parameter["name"] == name)
+        assert "default" not in schema
+    assert document["components"]["schemas"]["SampleOptions"]["properties"]["count"]["default"] == 1
+
+
 def test_options_describe_each_of_their_fields() -> None:
     """The descriptions are part of the error messages."""
 
