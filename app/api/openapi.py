@@ -28,8 +28,10 @@ EVERY_HEADER = ("X-Request-ID", "Server-Timing")
 HEADERS = {
     "X-Request-ID": "The client's own id where it sent a sane one, else a new one.",
     "Server-Timing": "Milliseconds spent in each stage.",
-    "X-Model": "Id of the model; with images only.",
+    "X-Model": "Id of the model; with images and npy only.",
     "X-Seed": "The seed that repeats the answer.",
+    "ETag": "Stands for the answer, where it may be kept.",
+    "Cache-Control": "Whether and how long the answer may be kept.",
     "Retry-After": "Seconds.",
     "Accept-Encoding": "The encodings of bodies that are read, where it is the encoding.",
 }
@@ -59,6 +61,13 @@ def answers(model: type[BaseModel], query: type[schemas.Options] | None = None, 
     return {200: {"description": "OK", "headers": _headers(*headers), "content": content}}
 
 
+def kept(responses: Responses) -> Responses:
+    """The responses of an endpoint by GET, of which clients may keep those that are always the same."""
+    fine = responses[200] | {"headers": responses[200]["headers"] | _headers("ETag", "Cache-Control")}
+    unchanged = {"description": HTTPStatus.NOT_MODIFIED.phrase, "headers": _headers("ETag", "Cache-Control")}
+    return responses | {200: fine, 304: unchanged}
+
+
 def text_answer() -> Responses:
     """The response 200 of plain text."""
     content = {"text/plain": {"schema": {"type": "string"}}}
@@ -86,8 +95,10 @@ def image_bodies(form: type[BaseModel]) -> Document:
 def json_body(
     model: type[BaseModel], *, form: type[BaseModel] | None = None, required: bool = True
 ) -> Document:
-    """The body of an endpoint that takes JSON, or a form instead."""
+    """The body of an endpoint that takes JSON; or a form, or latents as an npy file, instead."""
     content = {"application/json": _schema(model)}
+    if issubclass(model, schemas.LatentsBody):
+        content[REPRESENTATIONS["npy"].media_type] = FILE
     if form is not None:
         content["multipart/form-data"] = _schema(form)
     return {"requestBody": {"required": required, "content": content}}

@@ -51,11 +51,13 @@ class InferenceRoute(APIRoute):
         model = get_type_hints(handler)["query"]
         offered = offered_formats(model)
         of_path = format_of(self.path)
+        optional = not any(field.is_required() for field in model.model_fields.values())
 
         async def handle(request: Request) -> Response:
             inference = InferenceRequest(request, offered, of_path)
             try:
-                query = from_query(model, request.query_params) if request.scope["query_string"] else model()
+                bare = optional and not request.scope["query_string"]
+                query = model() if bare else from_query(model, request.query_params)
                 response: Response = await handler(inference, query)
             finally:
                 inference.release()

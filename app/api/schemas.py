@@ -34,9 +34,16 @@ Seed = Annotated[
     Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE] | None,
     Field(description=f"an integer from 0 to {MAX_SEED}"),
 ]
+Refine = Annotated[bool, Field(description="true or false: bring the latents nearer to their images")]
 IGNORED = "Accepted and ignored, so that an answer is a valid body as it stands."
 Ignored = Annotated[Any, Field(description=IGNORED)]
-DataURL = Annotated[str, Field(description="A PNG file as data URL.", pattern="^data:image/png;base64,")]
+DataURL = Annotated[
+    str,
+    Field(description="An image file as data URL.", pattern="^data:image/(png|webp|jpeg|avif);base64,"),
+]
+DataURLs = Annotated[
+    list[DataURL], Field(default_factory=list, description="Left out where `images` is `none`.")
+]
 
 NAMED = BeforeValidator(format_name)
 FORMAT = Field(default=None, description="Format of the answer; wins over Accept.")
@@ -49,11 +56,12 @@ class Options(BaseModel):
 
 
 class EncodeQuery(Options):
-    """Query of /encode."""
+    """Query of /encode; as npy, the answer is its `latents`."""
 
     sample: bool = Field(default=False, description="true or false: draw the latents from N(mean, std^2)")
+    refine: Refine = False
     seed: Seed = None
-    format: Annotated[Literal["json"] | None, NAMED] = FORMAT
+    format: Annotated[Literal["json", "npy"] | None, NAMED] = FORMAT
 
 
 class SizeQuery(Options):
@@ -63,12 +71,23 @@ class SizeQuery(Options):
         default=None,
         description=f"an integer from {MIN_SIZE} to {MAX_SIZE}: pixels of the longer edge of each picture",
     )
+    images: Literal["png", "webp", "jpeg", "avif", "none"] = Field(
+        default="png",
+        description='"png", "webp", "jpeg" or "avif", what the data URLs in JSON are, or "none", which '
+        "leaves them out",
+    )
 
 
 class ImageQuery(SizeQuery):
     """Query of the endpoints that answer images."""
 
-    format: Annotated[Literal["png", "jpeg", "webp", "json"] | None, NAMED] = FORMAT
+    format: Annotated[Literal["png", "jpeg", "webp", "avif", "json"] | None, NAMED] = FORMAT
+
+
+class ReconstructQuery(ImageQuery):
+    """Query of /reconstruct."""
+
+    refine: Refine = False
 
 
 class SampleOptions(Options):
@@ -82,8 +101,11 @@ class SampleOptions(Options):
     )
 
 
-class SampleQuery(SampleOptions, ImageQuery):
-    """Query of /sample; in that of POST the options count like those in the body."""
+class SampleQuery(SampleOptions, SizeQuery):
+    """Query of /sample; in that of POST the options count like those in the body. As npy, the answer is its
+    `latents`."""
+
+    format: Annotated[Literal["png", "jpeg", "webp", "avif", "json", "npy"] | None, NAMED] = FORMAT
 
 
 class PathOptions(Options):
@@ -104,9 +126,25 @@ class PathOptions(Options):
 
 
 class PathQuery(PathOptions, SizeQuery):
-    """Query of /interpolate, which answers animations too; the options count like those in the body."""
+    """Query of /interpolate, which answers animations too; the options count like those in the body. As npy,
+    the answer is its `latents`."""
 
-    format: Annotated[Literal["png", "jpeg", "webp", "gif", "json"] | None, NAMED] = FORMAT
+    animate: bool = Field(
+        default=False, description="true or false: an animation, which a GIF always is, instead of a row"
+    )
+
+    format: Annotated[Literal["png", "jpeg", "webp", "avif", "gif", "json", "npy"] | None, NAMED] = FORMAT
+
+
+class SeedPathQuery(PathQuery):
+    """Query of GET /interpolate."""
+
+    seed: list[Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE]] = Field(
+        min_length=MIN_WAYPOINTS,
+        max_length=MAX_WAYPOINTS,
+        description=f"{MIN_WAYPOINTS} to {MAX_WAYPOINTS} integers from 0 to {MAX_SEED}, repeated or "
+        "comma-separated: waypoints, each the car that /sample gives for that seed",
+    )
 
 
 class LatentsBody(Options):
@@ -161,21 +199,23 @@ class EncodeAnswer(BaseModel):
     """The posterior of each image."""
 
     model: str
-    latents: list[LatentItem] = Field(description="Means, or draws where `sample` is true.")
-    std: list[LatentItem] = Field(description="Standard deviations.")
+    latents: list[LatentItem] = Field(
+        description="Means, refined where `refine` is true; draws around them where `sample` is."
+    )
+    std: list[LatentItem] = Field(description="Standard deviations, always the encoder's own.")
 
 
 class DecodeAnswer(BaseModel):
     """An image for each latent."""
 
     model: str
-    images: list[DataURL]
+    images: DataURLs
 
 
 class ReconstructAnswer(EncodeAnswer):
     """Each image as the model sees it again, and how close it comes to the fitted input."""
 
-    images: list[DataURL]
+    images: DataURLs
     psnr: list[float] = Field(description="Peak signal-to-noise ratio in dB.")
     ssim: list[float] = Field(description="Structural similarity, 1 for equal images.")
 
@@ -186,7 +226,7 @@ class SampleAnswer(BaseModel):
     model: str
     seed: int
     latents: list[LatentItem]
-    images: list[DataURL]
+    images: DataURLs
 
 
 class PathAnswer(BaseModel):
@@ -197,7 +237,7 @@ class PathAnswer(BaseModel):
         description="Place of each frame on the path, 0 at its start and 1 at its end."
     )
     latents: list[LatentItem]
-    images: list[DataURL]
+    images: DataURLs
 
 
 class PictureSize(BaseModel):
@@ -214,6 +254,15 @@ class DirectionAnswer(BaseModel):
     std: float = Field(description="Standard deviation of cars along it.")
 
 
+class SelfCheckAnswer(BaseModel):
+    """How the int8 decoder compares with that in float32, measured when this service started."""
+
+    grey_levels: float = Field(description="Difference of the pictures, root mean square.")
+    worst_grey_levels: float = Field(description="The same of the picture that differs most.")
+    fp32_seconds: float = Field(description="CPU time of a picture in float32.")
+    int8_seconds: float = Field(description="The same in int8.")
+
+
 class ModelAnswer(BaseModel):
     """The served model."""
 
@@ -224,7 +273,13 @@ class ModelAnswer(BaseModel):
     latent_dim: int
     parameters: int
     provider: str = Field(description="The execution provider the model really runs on.")
-    precision: Precision = Field(description="Of the graphs: `fp32`, or `int8` for CPUs.")
+    precision: Precision = Field(description="Of the decoder: `fp32`, or `int8` for CPUs.")
+    encoder_precision: Precision = Field(default="fp32", description="Of the encoder, the same.")
+    self_check: SelfCheckAnswer | None = Field(
+        default=None,
+        description="What decided the decoder's precision; null where there was nothing to decide.",
+    )
+    refines: bool = Field(default=False, description="Whether `refine=true` is answered.")
     max_items: int
     metrics: dict[str, float]
     directions: list[DirectionAnswer] = Field(

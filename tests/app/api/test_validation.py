@@ -220,7 +220,7 @@ def test_a_bad_value_in_a_query_is_named(model: type[Options], query: dict[str, 
 @pytest.mark.parametrize(
     ("model", "query", "place", "message"),
     [
-        (ImageQuery, "utm_source=x&size=16", "query.utm_source", "there are `size`, `format`"),
+        (ImageQuery, "utm_source=x&size=16", "query.utm_source", "there are `size`, `images`, `format`"),
         (ImageQuery, "szie=16", "query.szie", "did you mean `size`?"),
         (SampleQuery, "sed=3", "query.sed", "did you mean `seed`?"),
         (PathQuery, "n=3", "query.n", "did you mean `steps`?"),
