@@ -166,7 +166,7 @@ class Finetuning:
     def _refined(self, images: Tensor, latents: Tensor) -> Tensor:
         """Latents as the refiner of the present decoder would have them, after fewer steps."""
         refiner = Refiner(fold_batch_norms(self.decoder), self.statistics, self.config.refinement_steps)
-        refined, _ = refiner.descend(F.pixel_unshuffle(images, subpixel_vae.CELL), latents)
+        refined, _, _ = refiner.descend(F.pixel_unshuffle(images, subpixel_vae.CELL), latents)
         return refined
 
 

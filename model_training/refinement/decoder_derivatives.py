@@ -17,6 +17,20 @@ from model_training.networks.subpixel_vae import Decoder
 Layer = TypeVar("Layer", bound=nn.Module)
 
 
+class Entry(NamedTuple):
+    """What the decoder's two linear maps make of latents: its small image as cells, its hidden layer before
+    the activation. All else follows from it; along a line of latents it moves along a line too."""
+
+    small: Tensor
+    hidden: Tensor
+
+    def moved(self, length: Tensor, change: "Entry") -> "Entry":
+        """The entry `length` (N, 1) times further along a change."""
+        return Entry(
+            self.small + length[:, :, None, None] * change.small, self.hidden + length * change.hidden
+        )
+
+
 class Slopes(NamedTuple):
     """The slope of each leaky ReLU, 1 or LEAK, where the decoder was evaluated."""
 
@@ -41,10 +55,14 @@ class DecoderDerivatives(nn.Module):
         self.middle = nn.ModuleList(middle)
         self.correction, self.enlarge = decoder.correction, decoder.enlarge
 
-    def forward(self, latents: Tensor) -> tuple[Tensor, Slopes]:
-        """(N, latent_dim) -> the images, and the slopes there."""
-        small = self.linear(latents).view(-1, *self.small)
-        hidden, hidden_slope = _leaky_relu(self.hidden(latents))
+    def enter(self, latents: Tensor) -> Entry:
+        """(N, latent_dim) -> where they enter."""
+        return Entry(self.linear(latents).view(-1, *self.small), self.hidden(latents))
+
+    def forward(self, entry: Entry) -> tuple[Tensor, Slopes]:
+        """The images, and the slopes there."""
+        small = entry.small
+        hidden, hidden_slope = _leaky_relu(entry.hidden)
         drawn, spread_slope = _leaky_relu(self.spread(self.compress(hidden)))
         below, down_slope = _leaky_relu(self.down(small))
         features = torch.cat((drawn.view(-1, *self.grid), below), 1)
@@ -55,16 +73,17 @@ class DecoderDerivatives(nn.Module):
         cells = self.correction(features) + self.enlarge(small)
         return cells, Slopes(hidden_slope, spread_slope, down_slope, middle_slopes)
 
-    def push_forward(self, slopes: Slopes, tangents: Tensor) -> Tensor:
-        """J t: how the images change along (N, latent_dim) tangents."""
+    def push_forward(self, slopes: Slopes, tangents: Tensor) -> tuple[Tensor, Entry]:
+        """J t: how the images change along (N, latent_dim) tangents, and how the entry does."""
         small = (tangents @ self.linear.weight.T).view(-1, *self.small)
-        hidden = (tangents @ self.hidden.weight.T) * slopes.hidden
-        drawn = (hidden @ self.compress.weight.T @ self.spread.weight.T) * slopes.spread
+        hidden = tangents @ self.hidden.weight.T
+        drawn = ((hidden * slopes.hidden) @ self.compress.weight.T @ self.spread.weight.T) * slopes.spread
         below = _convolve(small, self.down.weight) * slopes.down
         features = torch.cat((drawn.view(-1, *self.grid), below), 1)
         for kernel, slope in zip(self._kernels(), slopes.middle, strict=True):
             features = _convolve(features, kernel) * slope
-        return _convolve(features, self.correction.weight) + _convolve(small, self.enlarge.weight)
+        change = _convolve(features, self.correction.weight) + _convolve(small, self.enlarge.weight)
+        return change, Entry(small, hidden)
 
     def pull_back(self, slopes: Slopes, cotangents: Tensor) -> Tensor:
         """J^T g: what images (N, 48, H / 4, W / 4) ask of the latents, (N, latent_dim)."""

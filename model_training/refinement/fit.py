@@ -10,7 +10,7 @@ from app.images.arrays import ImageArray
 from model_training.backends.torch_backend import TorchBackend
 from model_training.export.onnx_graph import fold_batch_norms
 from model_training.networks.subpixel_vae import Decoder
-from model_training.refinement.decoder_derivatives import DecoderDerivatives, Slopes
+from model_training.refinement.decoder_derivatives import DecoderDerivatives
 from model_training.refinement.refiner import PRIOR_STRENGTH, RefinerStatistics
 
 CURVATURE_IMAGES = 96
@@ -35,8 +35,11 @@ def fit_refiner(backend: TorchBackend, images: ImageArray) -> RefinerStatistics:
     precision = torch.from_numpy(np.linalg.inv(np.cov(mean.T.astype(np.float64))))
     chosen = mean[:: max(1, count // CURVATURE_IMAGES)][:CURVATURE_IMAGES]
     curvature = mean_curvature(decoder, torch.from_numpy(chosen)).double() + PRIOR_STRENGTH * precision
+    preconditioner = torch.linalg.inv(curvature)
     return RefinerStatistics(
-        torch.from_numpy(mean.mean(0)), precision.float(), torch.linalg.inv(curvature).float()
+        torch.from_numpy(mean.mean(0)),
+        precision.half().float(),
+        (preconditioner / preconditioner.diagonal().max()).half().float(),
     )
 
 
@@ -63,16 +66,12 @@ def mean_curvature(decoder: Decoder, latents: torch.Tensor) -> torch.Tensor:
     total = torch.zeros(dimensions, dimensions)
     everywhere = torch.eye(dimensions)
     for latent in latents:
-        cells, slopes = derivatives(latent[None])
+        cells, slopes = derivatives(derivatives.enter(latent[None]))
         inside = (cells > 0) & (cells < 1)
-        changes = (derivatives.push_forward(_of_one(slopes), everywhere) * inside).flatten(1)
-        total += changes @ changes.T
+        changes, _ = derivatives.push_forward(slopes, everywhere)
+        inner = (changes * inside).flatten(1)
+        total += inner @ inner.T
     return total / len(latents)
-
-
-def _of_one(slopes: Slopes) -> Slopes:
-    """The slopes of one image, to be used for many tangents."""
-    return Slopes(slopes.hidden[:1], slopes.spread[:1], slopes.down[:1], [part[:1] for part in slopes.middle])
 
 
 def save_refiner(statistics: RefinerStatistics, path: Path) -> None:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model_training.networks.subpixel_vae import CELL, Decoder
-from model_training.refinement.decoder_derivatives import DecoderDerivatives
+from model_training.refinement.decoder_derivatives import DecoderDerivatives, Entry
 from model_training.torch_utils import to_float
 
 STEPS = 4
@@ -27,12 +27,13 @@ TINY = 1e-20
 
 
 class RefinerStatistics(NamedTuple):
-    """What the solver needs to know of the latents and of the decoder, float32.
+    """What the solver needs to know of the latents and of the decoder; matrices of values that float16 holds.
 
     Attributes:
         mean: (L,) of the training latents.
         precision: (L, L), the inverse of their covariance.
-        preconditioner: (L, L), the inverse of the mean curvature of what is minimised.
+        preconditioner: (L, L), the inverse of the mean curvature of what is minimised; of any scale, as that
+            changes no step.
     """
 
     mean: Tensor
@@ -57,24 +58,26 @@ class Refiner(nn.Module):
 
     def forward(self, images: Tensor, latents: Tensor) -> Tensor:
         target = F.pixel_unshuffle(to_float(images), CELL)
-        refined, before = self.descend(target, latents)
-        after, _ = self.decoder(refined)
+        refined, before, entry = self.descend(target, latents)
+        after, _ = self.decoder(entry)
         return torch.where(_error(target, after.clamp(0, 1)) < _error(target, before), refined, latents)
 
-    def descend(self, target: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
+    def descend(self, target: Tensor, latents: Tensor) -> tuple[Tensor, Tensor, Entry]:
         """The steps alone.
 
         Args:
             target: (N, 48, H / 4, W / 4), images as cells in 0..1.
 
         Returns:
-            the latents after the last step, and the images of those before the first, as cells in 0..1.
+            the latents after the last step; the images of those before the first, as cells in 0..1; and where
+            the former enter the decoder.
         """
+        entry = self.decoder.enter(latents)
         before: Tensor | None = None
         direction: Tensor | None = None
         preconditioned = gain = torch.zeros(0)
         for _ in range(self.steps):
-            cells, slopes = self.decoder(latents)
+            cells, slopes = self.decoder(entry)
             images = cells.clamp(0, 1)
             before = images if before is None else before
             inside = ((cells > 0) & (cells < 1)).to(cells.dtype)
@@ -88,12 +91,13 @@ class Refiner(nn.Module):
             else:  # Polak and Ribiere's, begun anew where it would go back
                 kept = (gain - _dot(gradient, previous)) / (previous_gain + TINY)
                 direction = preconditioned + kept.clamp_min(0) * direction
-            change = self.decoder.push_forward(slopes, direction) * inside
-            curvature = change.square().sum((1, 2, 3))[:, None]
+            change, entry_change = self.decoder.push_forward(slopes, direction)
+            curvature = (change * inside).square().sum((1, 2, 3))[:, None]
             curvature = curvature + PRIOR_STRENGTH * _dot(direction @ self.precision, direction)
-            latents = latents + _dot(gradient, direction) / (curvature + TINY) * direction
+            length = _dot(gradient, direction) / (curvature + TINY)
+            latents, entry = latents + length * direction, entry.moved(length, entry_change)
         assert before is not None
-        return latents, before
+        return latents, before, entry
 
 
 def _error(target: Tensor, images: Tensor) -> Tensor:
