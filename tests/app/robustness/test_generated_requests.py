@@ -52,6 +52,7 @@ def document() -> dict[str, Any]:
     return openapi.document(create_app(settings), frozenset(), limits)
 
 
+schemathesis.serializer.alias("application/x-npy", "application/octet-stream")
 schema = schemathesis.openapi.from_dict(document())
 
 
