@@ -24,8 +24,6 @@ FEW = 8
 """Requests for each of the others: behind paths with a suffix the same code answers."""
 SEEN: Counter[int] = Counter()
 
-schemathesis.serializer.alias("application/x-npy", "application/octet-stream")
-
 
 @pytest.fixture(scope="module")
 def service(model_folder: Path) -> Iterator[Running]:
