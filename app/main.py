@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,14 @@ from starlette.middleware.cors import CORSMiddleware
 
 from app import version
 from app.api import endpoints, health, openapi
-from app.api.routing import paths
+from app.api.routing import has_suffix, paths
 from app.errors import ServiceError
 from app.images.decode import configure_pillow
 from app.images.worker_pool import WorkerPool
 from app.inference.session import BATCH_ROWS, SessionSpec
 from app.inference.vae import Vae, load_vae
 from app.model.manifest import ModelFolder, read_model_folder
+from app.server.compression import Compression
 from app.server.metrics import Metrics, shared_folder
 from app.server.middleware import ApiKey, BodyLimit, FaultsAsProblems, RequestLog, StartupErrorLine
 from app.server.problem_details import on_http_exception, on_service_error
@@ -77,13 +79,17 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
     middleware.append(
         Middleware(BodyLimit, max_body_bytes=settings.max_body_bytes, max_held_bytes=settings.max_held_bytes)
     )
+    middleware.append(Middleware(Compression))
     app = FastAPI(
         title="car-vae",
         version=version(),
         description="A variational autoencoder for photographs of cars: images to latents and back.",
         lifespan=_lifespan,
-        # As they are: FastAPI matches the routes of an included router twice for each request.
-        routes=[*endpoints.router.routes, *health.router.routes, *page.routes, swagger.ROUTE],
+        # As they are: FastAPI matches the routes of an included router twice for each request. They are tried
+        # one by one, and few requests name a format in their path.
+        routes=sorted(
+            [*endpoints.router.routes, *health.router.routes, *page.routes, swagger.ROUTE], key=has_suffix
+        ),
         middleware=middleware,
         exception_handlers={ServiceError: on_service_error, HTTPException: on_http_exception},
         openapi_url=OPENAPI,
@@ -92,9 +98,15 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
         redirect_slashes=False,
         telemetry=UNTRACED if tracing is None else tracing.fastapi_options(),
     )
-    app.state.app_state = AppState(settings, metrics, folder, tracing)
-    document = openapi.document(app, protected if keys else frozenset())
-    app.openapi = lambda: document  # type: ignore[method-assign]  # FastAPI's own way to extend it
+    state = app.state.app_state = AppState(settings, metrics, folder, tracing)
+
+    @cache
+    def document(latent_dim: int | None) -> openapi.Document:
+        limits = openapi.Limits(latent_dim, settings.max_items, settings.max_output_pixels)
+        return openapi.document(app, protected if keys else frozenset(), limits)
+
+    # FastAPI's own way to extend it; made when it is first asked for.
+    app.openapi = lambda: document(state.vae and state.vae.manifest.latent_dim)  # type: ignore[method-assign]
     return app
 
 

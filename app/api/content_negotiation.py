@@ -1,6 +1,8 @@
-"""Content negotiation: Accept and ?format= -> the format of the answer."""
+"""Content negotiation: the table of what answers can be written as, and which of it a request gets: what the
+suffix of its path names, else ?format=, else what Accept prefers."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from pydantic import BaseModel
@@ -8,24 +10,55 @@ from starlette.requests import Request
 
 from app.errors import InvalidField, NotAcceptable
 
-Format = Literal["png", "jpeg", "webp", "gif", "json"]
+Format = Literal["png", "jpeg", "webp", "avif", "gif", "json", "npy"]
 FORMATS: tuple[Format, ...] = get_args(Format)
-MEDIA_TYPES: dict[Format, str] = {
-    "png": "image/png",
-    "jpeg": "image/jpeg",
-    "webp": "image/webp",
-    "gif": "image/gif",
-    "json": "application/json",
+UNBOUNDED = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """What answers of one format are.
+
+    Attributes:
+        suffix: of the paths that answer in it, behind a dot.
+        max_side: most pixels of a side: of JPEG what libjpeg writes, of AVIF what libavif reads, of others
+            what the format has room for; the images in JSON are files of their own.
+    """
+
+    suffix: str
+    media_type: str
+    max_side: int = UNBOUNDED
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is an image file, still or moving."""
+        return self.media_type.startswith("image/")
+
+
+REPRESENTATIONS: dict[Format, Representation] = {
+    "png": Representation("png", "image/png"),
+    "jpeg": Representation("jpg", "image/jpeg", 65_500),
+    "webp": Representation("webp", "image/webp", 16_383),
+    "avif": Representation("avif", "image/avif", 32_768),
+    "gif": Representation("gif", "image/gif", 65_535),
+    "json": Representation("json", "application/json"),
+    "npy": Representation("npy", "application/x-npy"),
 }
-MAX_SIDES: dict[Format, int] = {
-    "png": 2**31 - 1,
-    "jpeg": 65_500,
-    "webp": 16_383,
-    "gif": 65_535,
-    "json": 2**31 - 1,
-}
-"""Most pixels of a side: of JPEG what libjpeg writes, of the others what the format has room for; the images
-in JSON are PNG."""
+BY_SUFFIX = {each.suffix: name for name, each in REPRESENTATIONS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The format of an answer, and where in the request it was named: `path`, `query.format` or, where
+    Accept decided, nowhere."""
+
+    format: Format
+    named_in: str | None
+
+
+def format_name(name: object) -> object:
+    """What a format is called here: `jpeg` where a client calls it `jpg`, as paths do."""
+    return BY_SUFFIX.get(name, name) if isinstance(name, str) else name
 
 
 def offered_formats(query: type[BaseModel]) -> tuple[Format, ...]:
@@ -34,35 +67,58 @@ def offered_formats(query: type[BaseModel]) -> tuple[Format, ...]:
     return get_args(formats)
 
 
-def named_format(request: Request) -> str | None:
-    """What ?format= asks for, if it is there."""
-    return request.query_params.get("format") if request.scope["query_string"] else None
+def path_with(path: str, name: Format) -> str:
+    """The path below which an endpoint answers in one format alone."""
+    return f"{path}.{REPRESENTATIONS[name].suffix}"
 
 
-def choose_format(request: Request, offered: Sequence[Format]) -> Format:
-    """The format of the answer: ?format= where it is given, else what Accept prefers (RFC 9110, 12.5.1).
+def format_of(path: str) -> Format | None:
+    """The format that the suffix of a path names, if it has one."""
+    return BY_SUFFIX.get(path.rpartition("/")[2].rpartition(".")[2]) if "." in path else None
 
-    Among formats the client likes equally, one it names goes before one that a wildcard covers, and the order
-    of `offered` decides the rest.
+
+def choose_format(request: Request, offered: Sequence[Format], of_path: Format | None = None) -> Choice:
+    """The format of the answer: that of the path, else ?format=, else what Accept prefers (RFC 9110, 12.5.1).
+
+    Among formats the client likes equally, one it names goes before one that a wildcard covers, AVIF before
+    others that it names, and the order of `offered` decides the rest.
+
+    Args:
+        of_path: the format that the suffix of the path names.
 
     Raises:
         InvalidField: ?format= is none of FORMATS. NotAcceptable.
     """
-    wanted = named_format(request)
+    if of_path is not None:
+        return Choice(of_path, "path")
+    wanted = request.query_params.get("format") if request.scope["query_string"] else None
     if wanted is not None:
-        if wanted not in FORMATS:
+        named = format_name(wanted)
+        if named not in FORMATS:
             raise InvalidField([("query.format", f"must be one of {', '.join(FORMATS)}")])
-        if wanted not in offered:
+        if named not in offered:
             raise NotAcceptable(f"this endpoint answers in {', '.join(offered)}")
-        return wanted
+        return Choice(named, "query.format")
+    return Choice(_preferred(request, offered), None)
+
+
+def _preferred(request: Request, offered: Sequence[Format]) -> Format:
     accept = ",".join(request.headers.getlist("accept"))
     if accept.strip() in ("", "*/*"):
         return offered[0]
     ranges = _parse_accept(accept)
-    best = max(offered, key=lambda name: _preference(ranges, MEDIA_TYPES[name]))
-    if _preference(ranges, MEDIA_TYPES[best])[0] == 0:
-        raise NotAcceptable(f"this endpoint answers in {', '.join(MEDIA_TYPES[name] for name in offered)}")
+    media_types = {name: REPRESENTATIONS[name].media_type for name in offered}
+    best = max(
+        offered, key=lambda name: (*_preference(ranges, media_types[name]), _is_named_avif(ranges, name))
+    )
+    if _preference(ranges, media_types[best])[0] == 0:
+        raise NotAcceptable(f"this endpoint answers in {', '.join(media_types.values())}")
     return best
+
+
+def _is_named_avif(ranges: dict[str, float], name: Format) -> bool:
+    """A browser that reads AVIF says so beside all else that it reads, and no format is smaller."""
+    return name == "avif" and REPRESENTATIONS[name].media_type in ranges
 
 
 def _parse_accept(accept: str) -> dict[str, float]:

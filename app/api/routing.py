@@ -7,21 +7,29 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 
-from app.api.content_negotiation import offered_formats
+from app.api.content_negotiation import format_of, offered_formats, path_with
 from app.api.inference_request import InferenceRequest
 from app.api.validation import from_query
 
 
 class Router(APIRouter):
-    """FastAPI's router, where HEAD is answered wherever GET is (RFC 9110, 9.3.2)."""
+    """FastAPI's router, where HEAD is answered wherever GET is (RFC 9110, 9.3.2), and where an endpoint that
+    offers several formats has a path for each, with its suffix, beside the one that negotiates. Of these
+    routes app.api.openapi makes operations itself."""
 
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         """Add a route, known by the name of its function; called by FastAPI's decorators."""
-        options["operation_id"] = endpoint.__name__
+        self._add(path, endpoint, options | {"operation_id": endpoint.__name__})
+        query = get_type_hints(endpoint).get("query")
+        for name in () if query is None else offered_formats(query):
+            self._add(path_with(path, name), endpoint, options | {"include_in_schema": False})
+
+    def _add(self, path: str, endpoint: Callable[..., Any], options: dict[str, Any]) -> None:
         super().add_api_route(path, endpoint, **options)
         if "GET" in (options.get("methods") or ()):
-            options |= {"methods": ["HEAD"], "include_in_schema": False}
+            options = options | {"methods": ["HEAD"], "include_in_schema": False}
             super().add_api_route(path, endpoint, **options)
 
 
@@ -37,17 +45,25 @@ class InferenceRoute(APIRoute):
         handler = self.endpoint
         model = get_type_hints(handler)["query"]
         offered = offered_formats(model)
+        of_path = format_of(self.path)
+        optional = not any(field.is_required() for field in model.model_fields.values())
 
         async def handle(request: Request) -> Response:
-            inference = InferenceRequest(request, offered)
+            inference = InferenceRequest(request, offered, of_path)
             try:
-                query = from_query(model, request.query_params) if request.scope["query_string"] else model()
+                bare = optional and not request.scope["query_string"]
+                query = model() if bare else from_query(model, request.query_params)
                 response: Response = await handler(inference, query)
             finally:
                 inference.release()
             return response
 
         return handle
+
+
+def has_suffix(route: BaseRoute) -> bool:
+    """Whether a route answers in one format alone, which its path names."""
+    return isinstance(route, InferenceRoute) and format_of(route.path) is not None
 
 
 def paths(router: APIRouter) -> tuple[str, ...]:

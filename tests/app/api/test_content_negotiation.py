@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from app.api.content_negotiation import MEDIA_TYPES, Format, choose_format, offered_formats
+from app.api.content_negotiation import (
+    REPRESENTATIONS,
+    Choice,
+    Format,
+    choose_format,
+    format_of,
+    offered_formats,
+    path_with,
+)
 from app.api.schemas import EncodeQuery, ImageQuery, PathQuery
 from app.errors import (
     InvalidField,
@@ -49,16 +57,20 @@ def request(accept: Sequence[str] = (), query: str = "", **headers: str) -> Requ
         (["text/html", "image/webp"], "webp"),
         (["image/webp;level=1"], "webp"),
         (["nonsense;;;, image/webp;q=high, image/jpeg"], "jpeg"),
-        ([BROWSER_IMAGE], "webp"),
-        ([BROWSER_PAGE], "webp"),
-        (["image/avif,image/webp,image/png,image/svg+xml,image/*;q=0.8,*/*;q=0.5"], "png"),
+        ([BROWSER_IMAGE], "avif"),
+        ([BROWSER_PAGE], "avif"),
+        (["image/avif,image/webp,image/png,image/svg+xml,image/*;q=0.8,*/*;q=0.5"], "avif"),
+        (["image/webp,image/png,image/svg+xml,image/*;q=0.8,video/*;q=0.8,*/*;q=0.5"], "png"),
+        (["image/avif;q=0.9,image/webp"], "webp"),
+        (["image/avif;q=0,*/*"], "png"),
+        (["image/png;q=0,image/jpeg;q=0,image/webp;q=0,image/*"], "avif"),
     ],
 )
-def test_accept_chooses_the_format(accept: list[str], chosen: str) -> None:
-    assert choose_format(request(accept), IMAGES) == chosen
+def test_accept_chooses_the_format(accept: list[str], chosen: Format) -> None:
+    assert choose_format(request(accept), IMAGES) == Choice(chosen, None)
 
 
-@pytest.mark.parametrize("accept", ["text/html", "image/gif", "image/avif", "*/*;q=0", "image/png;q=0", "x"])
+@pytest.mark.parametrize("accept", ["text/html", "image/gif", "image/jxl", "*/*;q=0", "image/png;q=0", "x"])
 def test_where_nothing_is_acceptable_it_is_refused(accept: str) -> None:
     with pytest.raises(NotAcceptable, match="image/png"):
         choose_format(request([accept]), IMAGES)
@@ -66,17 +78,40 @@ def test_where_nothing_is_acceptable_it_is_refused(accept: str) -> None:
 
 @pytest.mark.parametrize("name", ANIMATIONS)
 def test_query_wins_over_accept(name: Format) -> None:
-    assert choose_format(request(["text/html"], f"size=5&format={name}"), ANIMATIONS) == name
+    assert choose_format(request(["text/html"], f"size=5&format={name}"), ANIMATIONS) == Choice(
+        name, "query.format"
+    )
+
+
+@pytest.mark.parametrize("name", ANIMATIONS)
+def test_the_suffix_of_a_path_wins_over_all(name: Format) -> None:
+    other = "format=json" if name == "png" else "format=png"
+    assert choose_format(request(["text/html"], other), ANIMATIONS, name) == Choice(name, "path")
+
+
+def test_a_format_is_also_known_by_its_suffix() -> None:
+    assert choose_format(request([], "format=jpg"), IMAGES) == Choice("jpeg", "query.format")
+    assert ImageQuery(format="jpg").format == "jpeg"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", REPRESENTATIONS)
+def test_the_path_of_a_format_names_it(name: Format) -> None:
+    assert format_of(path_with("/sample", name)) == name
+
+
+@pytest.mark.parametrize("path", ["/sample", "/", "", "/sample.", "/sample.jpeg", "/a.png/b", "/png"])
+def test_other_paths_name_none(path: str) -> None:
+    assert format_of(path) is None
 
 
 def test_animation_by_accept_only_where_offered() -> None:
-    assert choose_format(request(["image/gif"]), ANIMATIONS) == "gif"
+    assert choose_format(request(["image/gif"]), ANIMATIONS).format == "gif"
     with pytest.raises(NotAcceptable):
         choose_format(request([], "format=gif"), IMAGES)
 
 
 def test_an_endpoint_of_json_alone_answers_nothing_else() -> None:
-    assert choose_format(request(), JSON) == "json"
+    assert choose_format(request(), JSON).format == "json"
     with pytest.raises(NotAcceptable):
         choose_format(request(["image/png"]), JSON)
 
@@ -88,6 +123,7 @@ def test_an_unknown_format_is_refused(name: str) -> None:
     assert caught.value.problems[0][0] == "query.format"
 
 
+MEDIA_TYPES = {name: each.media_type for name, each in REPRESENTATIONS.items()}
 RANGES = st.sampled_from(["*/*", "image/*", "text/html", *MEDIA_TYPES.values()])
 QUALITIES = st.one_of(st.none(), st.sampled_from(["0", "0.001", "1", "x", "nan", "-1", "9"]))
 
@@ -96,7 +132,7 @@ QUALITIES = st.one_of(st.none(), st.sampled_from(["0", "0.001", "1", "x", "nan",
 def test_what_is_chosen_was_offered_and_not_ruled_out(ranges: list[tuple[str, str | None]]) -> None:
     accept = ", ".join(name if quality is None else f"{name};q={quality}" for name, quality in ranges)
     try:
-        chosen = choose_format(request([accept]), ANIMATIONS)
+        chosen = choose_format(request([accept]), ANIMATIONS).format
     except NotAcceptable:
         assert ("*/*", None) not in ranges or len({quality for _, quality in ranges}) > 1
         return
@@ -108,10 +144,10 @@ def test_what_is_chosen_was_offered_and_not_ruled_out(ranges: list[tuple[str, st
 @given(st.text(max_size=60))
 def test_any_accept_header_is_understood_or_refused(accept: str) -> None:
     with suppress(NotAcceptable):
-        assert choose_format(request([accept.encode("utf-8").decode("latin-1")]), IMAGES) in IMAGES
+        assert choose_format(request([accept.encode("utf-8").decode("latin-1")]), IMAGES).format in IMAGES
 
 
 def test_the_formats_of_an_endpoint_are_those_of_its_query() -> None:
-    assert offered_formats(EncodeQuery) == ("json",)
-    assert offered_formats(ImageQuery) == ("png", "jpeg", "webp", "json")
-    assert offered_formats(PathQuery) == ("png", "jpeg", "webp", "gif", "json")
+    assert offered_formats(EncodeQuery) == ("json", "npy")
+    assert offered_formats(ImageQuery) == ("png", "jpeg", "webp", "avif", "json")
+    assert offered_formats(PathQuery) == ("png", "jpeg", "webp", "avif", "gif", "json", "npy")

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.api.content_negotiation import MAX_SIDES
+from app.api.content_negotiation import REPRESENTATIONS, Representation
 from tests.app.api.test_endpoints import AS_JSON, JPEG, LATENTS, check_problem, form
 from tests.app.conftest import Serve, state_behind
 from tests.images import array_of
@@ -68,7 +68,8 @@ async def test_what_all_bodies_unpack_to_is_limited(serve: Serve) -> None:
 async def test_the_next_format_is_taken_where_the_first_cannot_hold_the_answer(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, query: str, accept: str, chosen: str
 ) -> None:
-    monkeypatch.setitem(MAX_SIDES, "webp", 8 * (48 if query else WIDTH) - 1)
+    narrow = Representation("webp", "image/webp", 8 * (48 if query else WIDTH) - 1)
+    monkeypatch.setitem(REPRESENTATIONS, "webp", narrow)
     body = {"latents": LATENTS[:2]}
     answer = await client.post(f"/interpolate{query}", json=body, headers={"Accept": accept})
     assert answer.status_code == 200
@@ -95,6 +96,7 @@ async def test_where_no_acceptable_format_holds_the_answer_it_is_refused(serve: 
     ("address", "body"),
     [
         ("/interpolate?format=webp&size=257", {"latents": LATENTS[:2], "steps": 64}),
+        ("/interpolate.webp?size=257", {"latents": LATENTS[:2], "steps": 64}),
         ("/interpolate?format=jpeg&size=1024", {"latents": LATENTS[:2], "steps": 64}),
         ("/decode?format=webp&size=2048", {"latents": (LATENTS * 22)[:64]}),
         ("/sample?format=webp&size=2048&count=64", {}),
@@ -105,7 +107,7 @@ async def test_a_format_that_was_named_and_cannot_hold_the_answer_is_refused_bef
 ) -> None:
     async with serve(max_output_pixels=10**9) as client:
         problem = check_problem(await client.post(address, json=body), 422)
-        assert problem["errors"][0]["place"] == "query.format"
+        assert problem["errors"][0]["place"] == ("query.format" if "format" in address else "path")
         assert "pixels a side" in problem["detail"]
         assert "inference" not in (await client.post(address, json=body)).headers["server-timing"]
 
@@ -126,7 +128,8 @@ async def test_frames_and_images_in_json_are_no_row(serve: Serve) -> None:
 
 
 async def test_limits_are_of_each_side(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(MAX_SIDES, "jpeg", 2 * WIDTH)
+    narrow = Representation("jpg", "image/jpeg", 2 * WIDTH)
+    monkeypatch.setitem(REPRESENTATIONS, "jpeg", narrow)
     async with serve() as client:
         body = {"latents": LATENTS}
         grid = await client.post("/decode?format=jpeg", json=body)
