@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from app.api import endpoints, health, openapi
+from app.api import decoder_graphs, endpoints, health, openapi
 from app.api.routing import paths
 from app.errors import ServiceError
 from app.images.decode import configure_pillow
@@ -41,7 +41,7 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
     settings = settings or Settings()
     keys = settings.read_keys()
     page = Page()
-    protected = frozenset(paths(endpoints.router))
+    protected = frozenset((*paths(endpoints.router), *paths(decoder_graphs.router)))
     open_paths = frozenset((PAGE, swagger.PATH, OPENAPI, *paths(health.router)))
     named = protected.union((PAGE,), paths(health.router))
     metrics = Metrics(named, settings.queue_timeout, settings.max_batch_rows or max(BATCH_ROWS.values()))
@@ -69,7 +69,13 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
         description="A variational autoencoder for photographs of cars: images to latents and back.",
         lifespan=_lifespan,
         # As they are: FastAPI matches the routes of an included router twice for each request.
-        routes=[*endpoints.router.routes, *health.router.routes, *page.routes, swagger.ROUTE],
+        routes=[
+            *endpoints.router.routes,
+            *decoder_graphs.router.routes,
+            *health.router.routes,
+            *page.routes,
+            swagger.ROUTE,
+        ],
         middleware=middleware,
         exception_handlers={ServiceError: on_service_error, HTTPException: on_http_exception},
         openapi_url=OPENAPI,
@@ -108,10 +114,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
 
 
 def _load(state: AppState) -> Vae:
-    """Open the model, and let go of the bytes of its files."""
+    """Open the model, and let go of the bytes of its files, but for those that clients may load."""
     settings = state.settings
     folder = state.folder or read_model_folder(settings.model_dir)
     state.folder = None
+    if settings.serve_decoder:
+        state.decoders = folder.only(folder.manifest.files.decoders().values())
     spec = SessionSpec(
         settings.device,
         settings.max_batch_rows,

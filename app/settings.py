@@ -132,6 +132,11 @@ class Settings(BaseSettings):
         description="Comma-separated origins, such as https://example.org, whose pages may call the service "
         "from a browser. Unset: none but its own.",
     )
+    serve_decoder: bool = Field(
+        default=False,
+        description="Whether clients may load the decoder itself, at /model/decoder.onnx, to decode without "
+        "requests. It gives the weights away, and keeps them in memory.",
+    )
     log_format: Literal["text", "json"] = Field(
         default="text", description="Lines for people, or one JSON object a line."
     )

@@ -4,6 +4,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.decoder_graphs import decoder_list
 from app.api.openapi import answers, problems, text_answer
 from app.api.routing import Router
 from app.api.schemas import HealthAnswer, ModelAnswer
@@ -55,6 +56,7 @@ async def model(request: Request) -> Response:
             "max_items": state.settings.max_items,
             "metrics": manifest.metrics,
             "directions": vae.directions,
+            "decoders": decoder_list(state),
         }
     )
 

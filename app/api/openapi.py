@@ -28,6 +28,7 @@ HEADERS = {
     "X-Model": "Id of the model; with images only.",
     "X-Seed": "The seed that repeats the answer.",
     "Retry-After": "Seconds.",
+    "ETag": "The sha256 of the file, in quotes.",
     "Accept-Encoding": "The encodings of bodies that are read, where it is the encoding.",
 }
 OF_STATUS = {415: ("Accept-Encoding",), 429: ("Retry-After",), 503: ("Retry-After",)}
@@ -61,6 +62,23 @@ def text_answer() -> Responses:
     """The response 200 of plain text."""
     content = {"text/plain": {"schema": {"type": "string"}}}
     return {200: {"description": "OK", "headers": _headers(), "content": content}}
+
+
+def file_answer(media_type: str, *headers: str) -> Responses:
+    """The responses 200 and 304 of a file."""
+    found = {"description": "OK", "headers": _headers(*headers), "content": {media_type: FILE}}
+    return {200: found, 304: {"description": "Not modified", "headers": _headers(*headers)}}
+
+
+def parameters(query: type[BaseModel]) -> Document:
+    """The query of an endpoint that reads it itself."""
+    schema = query.model_json_schema()["properties"]
+    return {
+        "parameters": [
+            {"name": name, "in": "query", "required": False, "description": of["description"], "schema": of}
+            for name, of in schema.items()
+        ]
+    }
 
 
 def problems(*statuses: int) -> Responses:
