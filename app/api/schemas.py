@@ -235,7 +235,7 @@ class ModelAnswer(BaseModel):
     decoders: list[DecoderAnswer] = Field(
         default_factory=list,
         description="Those that may be loaded, for decoding without requests; empty unless the service gives "
-        "them away."
+        "them away.",
     )
 
 
