@@ -20,7 +20,7 @@ from app.images.worker_pool import WorkerPool
 from app.inference.session import BATCH_ROWS, SessionSpec
 from app.inference.vae import Vae, load_vae
 from app.model.manifest import ModelFolder, read_model_folder
-from app.server.metrics import Metrics
+from app.server.metrics import Metrics, shared_folder
 from app.server.middleware import ApiKey, BodyLimit, FaultsAsProblems, RequestLog, StartupErrorLine
 from app.server.problem_details import on_http_exception, on_service_error
 from app.settings import Settings, version
@@ -103,7 +103,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
         queue_timeout=settings.queue_timeout,
     )
     vae.start()
-    state.metrics.serving(vae.manifest.id, vae.provider)
+    graphs = vae.graphs
+    precisions = {"encoder": graphs.encoder, "decoder": graphs.decoder}
+    state.metrics.serving(vae.manifest.id, graphs.provider, precisions)
     state.vae, state.pool = vae, pool
     with _draining_on_sigterm(state):
         yield {"settings": settings}  # for app.server.uvicorn_protocol
@@ -132,8 +134,10 @@ def _load(state: AppState) -> Vae:
         folder,
         spec,
         max_queue_rows=settings.queue_rows,
+        max_refine_rows=settings.max_refine_rows,
         queue_timeout=settings.queue_timeout,
         observer=state.metrics,
+        shared=shared_folder(),
     )
 
 

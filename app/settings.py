@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import KeysUnreadable
-from app.model.manifest import Precision
+from app.model.manifest import PrecisionChoice
 
 MIB = 2**20
 MAX_FRAMES = 64
@@ -33,10 +33,21 @@ class Settings(BaseSettings):
         description="Where the model runs. `cuda` refuses to start without a working GPU; `auto` takes the "
         "GPU when it truly works, else the CPU.",
     )
-    precision: Precision = Field(
-        default="fp32",
-        description="`int8` takes the model's int8 graphs: up to three times faster on a CPU, a little less "
-        "exact. Refuses to start with `cuda`, and where the model has none.",
+    precision: PrecisionChoice = Field(
+        default="auto",
+        description="`auto` takes the model's int8 decoder on a CPU where a self-check at the start finds it "
+        "near enough to float32 and faster, and float32 for all else, so that latents are the same on every "
+        "machine. `fp32` takes float32 for all, `int8` both int8 graphs unchecked: it refuses to start with "
+        "`cuda`, and where the model has none.",
+    )
+    refine: bool = Field(
+        default=True,
+        description="Whether `refine=true` is answered, where the model has a refiner. `false` loads none.",
+    )
+    refine_queue_rows: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most pictures waiting to be refined; beyond it they get 429. Unset: twice max_items.",
     )
     device_id: int = Field(default=0, ge=0, description="The GPU, by its number.")
     gpu_mem_limit: int | None = Field(
@@ -183,7 +194,16 @@ class Settings(BaseSettings):
                 f"queue_rows must be at least max_items and {MAX_FRAMES}, or the largest request could never"
                 " be taken"
             )
+        if self.refine_queue_rows is not None and self.refine_queue_rows < self.max_items:
+            raise ValueError(
+                "refine_queue_rows must be at least max_items, or the largest request could never be taken"
+            )
         return self
+
+    @property
+    def max_refine_rows(self) -> int:
+        """Most rows that may wait to be refined; 0 where nothing is refined."""
+        return (self.refine_queue_rows or 2 * self.max_items) if self.refine else 0
 
     @property
     def needs_key(self) -> bool:

@@ -1,4 +1,4 @@
-"""Commands: train, fit-prior, sharpen, export, fit-features, evaluate, fit-compressor, compress, plot.
+"""Commands: pack, train, finetune, fit-prior, fit-refiner, export, fit-features, evaluate and others.
 
 Each imports what it needs when it runs: `evaluate` and `plot` work on an exported model folder without torch.
 """
@@ -20,14 +20,46 @@ from app.model.prior import Prior, read_prior
 from model_training.backends.base import Backend
 from model_training.compression.rate_distortion import LatentPoint
 from model_training.data.dataset import MAX_PIXELS, SYNTHETIC, load, load_split
-from model_training.run_folder import COMPRESSOR, METRICS, PRIOR
+from model_training.run_folder import COMPRESSOR, METRICS, PRIOR, REFINER
 
 CACHE = Path.home() / ".cache" / "car-vae"
 
 FEATURES = Path("models/car-features/1/features.onnx")
+SECOND_FEATURES = Path("models/car-features/2/features.onnx")
 
-IMAGES = f"folder of images, or {SYNTHETIC!r} for drawn cars"
+IMAGES = f"folder of images, FILE.npz of `pack`, or {SYNTHETIC!r} for drawn cars"
 MODEL = "exported model folder, or folder of a training run"
+
+
+def add_pack_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, nargs="+", help=f"the images to train on: {IMAGES}")
+    parser.add_argument("--val", help="images to validate on; without it a tenth of --data is held out")
+    parser.add_argument("--recipe", default="best", help="whose image size they get; default: %(default)s")
+    parser.add_argument("--out", required=True, type=Path, help="FILE.npz")
+
+
+def pack(options: argparse.Namespace) -> int:
+    """Fit images to a recipe's size and write them to one file, which --data takes in place of a folder."""
+    from model_training.data.packed import SUFFIX
+    from model_training.data.packed import pack as write
+    from model_training.data.split import ImageDataset, split
+    from model_training.recipe import Recipe
+
+    if options.out.suffix != SUFFIX:
+        raise ValueError(f"--out ends in {SUFFIX}, not in {options.out.name!r}")
+    model = Recipe.load(options.recipe).model
+    sources = [(source, load(source, model.width, model.height, CACHE)) for source in options.data]
+    every = ImageDataset(
+        np.concatenate([dataset.images for _, dataset in sources]),
+        tuple(f"{Path(source).name}/{name}" for source, dataset in sources for name in dataset.names),
+    )
+    if options.val is None:
+        training, validation = split(every)
+    else:
+        training, validation = every, load(options.val, model.width, model.height, CACHE)
+    write(training, validation, options.out)
+    print(f"{len(training)} pictures to train on, {len(validation)} to validate -> {options.out}")
+    return 0
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,26 +140,43 @@ def fit_prior(options: argparse.Namespace) -> int:
     return 0
 
 
-def add_sharpen_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_folder", type=Path, metavar="RUN", help=f"folder of a run with a {PRIOR}")
+def add_finetune_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training run")
     parser.add_argument("--recipe", default="best", help="what it was trained by; default: %(default)s")
-    parser.add_argument("--data", required=True, help=f"the images to look like: {IMAGES}")
+    parser.add_argument("--data", required=True, help=f"the training images: {IMAGES}")
     parser.add_argument("--val", help="images to validate on; without it a tenth of --data is held out")
     parser.add_argument("--out", required=True, type=Path, help="folder of the fine-tuned run")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
 
 
-def sharpen(options: argparse.Namespace) -> int:
-    """Adversarial fine-tuning: train a run's decoder on against a discriminator; the latents stay."""
-    from model_training.adversarial import fine_tune
+def finetune(options: argparse.Namespace) -> int:
+    """Train a run on with a feature loss and refined latents: a sharper decoder."""
+    from model_training.finetuning import finetune as run
     from model_training.recipe import Recipe
 
     recipe = Recipe.load(options.recipe)
     size = recipe.model.width, recipe.model.height
     training, validation = load_split(options.data, options.val, *size, CACHE)
     images = training.images, validation.images
-    figures = fine_tune(options.run_folder, options.out, recipe, *images, resume=options.resume)
+    figures = run(options.run_folder, options.out, recipe, *images, resume=options.resume)
     print(json.dumps(figures, indent=2))
+    return 0
+
+
+def add_fit_refiner_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training run")
+    parser.add_argument("--data", required=True, help=f"the training images: {IMAGES}")
+
+
+def fit_refiner(options: argparse.Namespace) -> int:
+    """Fit what `export` needs for a graph that refines latents."""
+    from model_training.backends.torch_backend import TorchBackend
+    from model_training.refinement.fit import fit_refiner as fit
+    from model_training.refinement.fit import save_refiner
+
+    backend = TorchBackend(options.run_folder)
+    training = load(options.data, backend.width, backend.height, CACHE).images
+    save_refiner(fit(backend, training), options.run_folder / REFINER)
     return 0
 
 
@@ -327,7 +376,11 @@ def plot(options: argparse.Namespace) -> int:
 
 def _add_features_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--features", default=FEATURES, type=Path, help="what fit-features wrote; default: %(default)s"
+        "--features",
+        default=[FEATURES, SECOND_FEATURES],
+        type=Path,
+        nargs="+",
+        help="what fit-features wrote; a second file judges likeness again; default: both of the project's",
     )
 
 
@@ -338,14 +391,16 @@ def _fitted_prior(folder: Path, backend: Backend) -> Prior | None:
 
 
 def _sample_figures(
-    folder: Path, backend: Backend, images: ImageArray, training: ImageArray, features: Path
+    folder: Path, backend: Backend, images: ImageArray, training: ImageArray, features: list[Path]
 ) -> dict[str, float]:
     """What samples of a run or of a model folder are worth."""
     from model_training.evaluation.feature_network import FeatureNetwork
     from model_training.evaluation.samples import evaluate_samples
 
+    if len(features) > 2:
+        raise ValueError(f"--features takes one or two files, not {len(features)}")
     prior = _fitted_prior(folder, backend)
-    return evaluate_samples(backend, prior, images, training, FeatureNetwork(features))
+    return evaluate_samples(backend, prior, images, training, *map(FeatureNetwork, features))
 
 
 def _compression_figures(
@@ -373,9 +428,11 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "pack": Command(pack, add_pack_arguments),
     "train": Command(train, add_train_arguments),
     "fit-prior": Command(fit_prior, add_fit_prior_arguments),
-    "sharpen": Command(sharpen, add_sharpen_arguments),
+    "finetune": Command(finetune, add_finetune_arguments),
+    "fit-refiner": Command(fit_refiner, add_fit_refiner_arguments),
     "export": Command(export, add_export_arguments),
     "fit-features": Command(fit_features, add_fit_features_arguments),
     "evaluate": Command(evaluate, add_evaluate_arguments),

@@ -72,11 +72,53 @@ class PcaVaeConfig:
             raise ValueError("model: an image of half the size has fewer values than latent_dim")
 
 
-ModelConfig = ConvVaeConfig | PcaVaeConfig
+@dataclass(frozen=True)
+class SubpixelVaeConfig:
+    """A linear codec begun as principal component analysis, corrected by convolutions over cells of 4 x 4
+    pixels; pixels are Gaussian.
+
+    Attributes:
+        width, height: image size in pixels, multiples of 8.
+        latent_dim: length of a latent vector.
+        hidden: width of the dense layers that correct the linear maps.
+        encoder_channels: of the encoder's convolutions, at a quarter of the size, at an eighth, and the last.
+        rank: width through which the decoder draws its features.
+        features: channels that it draws from a latent.
+        channels: of its convolutions; the features are among those of the first.
+        depth: its convolutions between the first and the last.
+    """
+
+    width: int
+    height: int
+    latent_dim: int
+    hidden: int
+    encoder_channels: tuple[int, int, int]
+    rank: int
+    features: int
+    channels: int
+    depth: int
+    architecture: Literal["subpixel"] = "subpixel"
+
+    def __post_init__(self) -> None:
+        sizes = (self.width, self.height, self.latent_dim, self.hidden, self.rank, self.features, self.depth)
+        if len(self.encoder_channels) != 3 or min(*sizes, *self.encoder_channels) < 1:
+            raise ValueError("model: sizes must be at least 1, encoder_channels three")
+        if self.channels <= self.features:
+            raise ValueError("model: there must be more channels than features")
+        if self.width % 8 or self.height % 8:
+            raise ValueError(
+                f"model: width and height must be multiples of 8, not {self.width} x {self.height}"
+            )
+        if self.latent_dim > self.width * self.height * 3 // 4:
+            raise ValueError("model: an image of half the size has fewer values than latent_dim")
+
+
+ModelConfig = ConvVaeConfig | PcaVaeConfig | SubpixelVaeConfig
 
 ARCHITECTURES: dict[str, type[ModelConfig]] = {
     "convolutional": ConvVaeConfig,
     "principal": PcaVaeConfig,
+    "subpixel": SubpixelVaeConfig,
 }
 
 
@@ -111,33 +153,45 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
-class AdversarialConfig:
-    """Adversarial fine-tuning: the decoder goes on against a discriminator.
+class LossFeatures:
+    """The feature network of the loss, as evaluation/simclr.py trains it; its own, so that those which judge
+    have never been learnt from."""
+
+    seed: int
+    channels: tuple[int, ...]
+    first_stride: int
+    features: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    temperature: float
+
+
+@dataclass(frozen=True)
+class FinetuningConfig:
+    """Fine-tuning: the decoder and the encoder's convolutions go on with a feature loss.
 
     Attributes:
-        steps: of both networks; in each, batch_size images are reconstructed and as many latents are drawn
-            from the prior.
-        learning_rate: of the decoder, falling along half a cosine; the discriminator's stays, at its double.
-        weight: how strongly the decoder follows the discriminator, as a part of how strongly it follows the
-            images.
-        channels: of the discriminator's four stages.
-        interpolation: the result lies this far from the weights before to the moving average of those after;
-            between them sharpness goes further than what it costs.
+        learning_rate: the highest; it falls along half a cosine.
+        feature_weight: of the feature loss, beside the squared error in units of what is left of it.
+        refined: fraction of each batch whose latents are refined before they are decoded.
+        refinement_steps: of the refiner there.
+        features: the network of the loss.
     """
 
     steps: int
     batch_size: int
     learning_rate: float
-    weight: float
-    channels: tuple[int, int, int, int]
-    interpolation: float
+    feature_weight: float
+    refined: float
+    refinement_steps: int
+    features: LossFeatures
 
     def __post_init__(self) -> None:
-        sizes = (self.batch_size, *self.channels)
-        if self.steps < 1 or min(sizes) < 1 or len(self.channels) != 4 or self.learning_rate <= 0:
-            raise ValueError("adversarial: steps, batch_size, learning_rate, four channels must be positive")
-        if self.weight < 0 or not 0 < self.interpolation <= 1:
-            raise ValueError("adversarial: weight >= 0 and 0 < interpolation <= 1 are needed")
+        if min(self.steps, self.batch_size, self.refinement_steps) < 1 or self.learning_rate <= 0:
+            raise ValueError("finetuning: steps, sizes and learning_rate must be positive")
+        if self.feature_weight < 0 or not 0 <= self.refined < 1:
+            raise ValueError("finetuning: feature_weight >= 0 and 0 <= refined < 1 are needed")
 
 
 @dataclass(frozen=True)
@@ -149,7 +203,7 @@ class Recipe:
     model: ModelConfig
     training: TrainingConfig
     prior: PriorConfig = field(default_factory=PriorConfig)
-    adversarial: AdversarialConfig | None = None
+    finetuning: FinetuningConfig | None = None
 
     @classmethod
     def load(cls, name_or_path: str) -> Self:
@@ -179,23 +233,24 @@ class Recipe:
             TypeError: unknown or missing settings, or values of another type.
             ValueError: values out of range.
         """
-        values = _in_present_words(values)
+        # Stages that runs recorded before there was fine-tuning; nothing reads their settings any more.
+        values = {name: value for name, value in values.items() if name not in ("adversarial", "sharpening")}
         model = dict(values["model"])
         kind = model.setdefault("architecture", "convolutional")
         if kind not in ARCHITECTURES:
             raise ValueError(f"model: architecture is one of {', '.join(ARCHITECTURES)}")
-        if "channels" in model:
-            model["channels"] = tuple(model["channels"])
-        adversarial = dict(values["adversarial"]) if values.get("adversarial") else None
-        if adversarial is not None and "channels" in adversarial:
-            adversarial["channels"] = tuple(adversarial["channels"])
+        model = {name: tuple(value) if isinstance(value, list) else value for name, value in model.items()}
+        finetuning = dict(values["finetuning"]) if values.get("finetuning") else None
+        if finetuning is not None:
+            features = dict(finetuning["features"])
+            finetuning["features"] = LossFeatures(**{**features, "channels": tuple(features["channels"])})
         return cls(
             **{
                 **values,
                 "model": ARCHITECTURES[kind](**model),
                 "training": TrainingConfig(**values["training"]),
                 "prior": PriorConfig.from_dict(values.get("prior", {})),
-                "adversarial": None if adversarial is None else AdversarialConfig(**adversarial),
+                "finetuning": None if finetuning is None else FinetuningConfig(**finetuning),
             }
         )
 
@@ -206,12 +261,3 @@ class Recipe:
     def with_epochs(self, epochs: int) -> Self:
         """The same recipe over another number of epochs."""
         return dataclasses.replace(self, training=dataclasses.replace(self.training, epochs=epochs))
-
-
-def _in_present_words(values: dict[str, Any]) -> dict[str, Any]:
-    """Values as runs recorded them while adversarial fine-tuning was called sharpening."""
-    if "sharpening" not in values:
-        return values
-    old = values["sharpening"]
-    new = old and {"interpolation" if name == "share" else name: value for name, value in old.items()}
-    return {name: value for name, value in values.items() if name != "sharpening"} | {"adversarial": new}

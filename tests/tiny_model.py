@@ -1,14 +1,26 @@
 """A complete model folder with a tiny real encoder and decoder: ONNX Runtime without training."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from app.images.arrays import ImageArray
-from app.model.manifest import ImageSize, Manifest, ModelFiles, Parity, describe_file, write_manifest
+from app.model.manifest import (
+    ImageSize,
+    Int8Files,
+    Int8Loss,
+    Manifest,
+    ModelFiles,
+    Parity,
+    describe_file,
+    read_model_folder,
+    write_manifest,
+)
 
 WIDTH, HEIGHT = 24, 16
 LATENT_DIM = 8
@@ -17,8 +29,11 @@ CHANNELS = 8
 GRID = (HEIGHT // 4, WIDTH // 4)
 
 
-def write_tiny_model(folder: Path, *, seed: int = 0, version: int = 1, prior: bool = True) -> Path:
-    """Write encoder.onnx, decoder.onnx, prior.npz (where asked) and model.json, with seeded random weights.
+def write_tiny_model(
+    folder: Path, *, seed: int = 0, version: int = 1, prior: bool = True, refiner: bool = False
+) -> Path:
+    """Write encoder.onnx, decoder.onnx and model.json, with seeded random weights; prior.npz and refiner.onnx
+    where asked.
 
     Returns:
         the folder, `tiny-vae/<version>` by its manifest: images of 24 x 16, latents of 8.
@@ -30,6 +45,8 @@ def write_tiny_model(folder: Path, *, seed: int = 0, version: int = 1, prior: bo
     onnx.save_model(decoder, folder / "decoder.onnx")
     if prior:
         _write_prior(folder / "prior.npz", random)
+    if refiner:
+        onnx.save_model(_refiner(), folder / "refiner.onnx")
     weights = [*encoder.graph.initializer, *decoder.graph.initializer]
     manifest = Manifest(
         name="tiny-vae",
@@ -43,6 +60,7 @@ def write_tiny_model(folder: Path, *, seed: int = 0, version: int = 1, prior: bo
             encoder=describe_file(folder / "encoder.onnx"),
             decoder=describe_file(folder / "decoder.onnx"),
             prior=describe_file(folder / "prior.npz") if prior else None,
+            refiner=describe_file(folder / "refiner.onnx") if refiner else None,
         ),
         parity=Parity(encoder_mean=0.0, encoder_log_variance=0.0, decoder_grey_levels=0),
         recipe={"seed": seed},
@@ -51,6 +69,23 @@ def write_tiny_model(folder: Path, *, seed: int = 0, version: int = 1, prior: bo
     )
     write_manifest(folder, manifest)
     return folder
+
+
+def add_int8(folder: Path, encoder: bytes, decoder: bytes) -> None:
+    """Give a model folder files as its int8 graphs."""
+    files = []
+    for name, content in (("encoder", encoder), ("decoder", decoder)):
+        (folder / f"{name}-int8.onnx").write_bytes(content)
+        files.append(describe_file(folder / f"{name}-int8.onnx"))
+    manifest = read_model_folder(folder).manifest
+    int8 = Int8Files(files[0], files[1], Int8Loss(pictures=9, psnr=-0.01, latents=0.02))
+    write_manifest(folder, replace(manifest, files=replace(manifest.files, int8=int8)))
+
+
+def refined_by_tiny_model(images: ImageArray, latents: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the tiny refiner is to make of images (N, 16, 24, 3) and latents (N, 8)."""
+    light = images.reshape(len(images), -1).mean(axis=1, keepdims=True) / 255
+    return np.asarray(latents / 2 + light, np.float32)
 
 
 def random_images(count: int, seed: int = 0) -> ImageArray:
@@ -114,6 +149,27 @@ def _decoder(random: np.random.RandomState) -> Any:
     latents = helper.make_tensor_value_info("latents", TensorProto.FLOAT, ["N", LATENT_DIM])
     pictures = helper.make_tensor_value_info("pictures", TensorProto.UINT8, ["N", HEIGHT, WIDTH, 3])
     return _model("decoder", nodes, [latents], [pictures], initializers)
+
+
+def _refiner() -> Any:
+    """Half the latent and the mean light of its image."""
+    nodes = [
+        helper.make_node("Cast", ["pictures"], ["cast"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["cast"], ["flat"]),
+        helper.make_node("ReduceMean", ["flat", "axis"], ["mean"], keepdims=1),
+        helper.make_node("Div", ["mean", "white"], ["light"]),
+        helper.make_node("Mul", ["latents", "half"], ["halved"]),
+        helper.make_node("Add", ["halved", "light"], ["refined"]),
+    ]
+    axis = numpy_helper.from_array(np.array([1], dtype=np.int64), "axis")
+    pictures = helper.make_tensor_value_info("pictures", TensorProto.UINT8, ["N", HEIGHT, WIDTH, 3])
+    latents, refined = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", LATENT_DIM])
+        for name in ("latents", "refined")
+    )
+    return _model(
+        "refiner", nodes, [pictures, latents], [refined], [axis, _scalar("white", 255), _scalar("half", 0.5)]
+    )
 
 
 def _convolution(kind: str, source: str, name: str) -> Any:

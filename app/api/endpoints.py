@@ -25,6 +25,7 @@ from app.api.schemas import (
     PathQuery,
     PicturesForm,
     ReconstructAnswer,
+    ReconstructQuery,
     SampleAnswer,
     SampleOptions,
     SampleQuery,
@@ -46,9 +47,12 @@ router = Router(route_class=InferenceRoute, tags=["model"], default_response_cla
 )
 async def encode(request: InferenceRequest, query: Annotated[EncodeQuery, Query()]) -> Response:
     """The posterior of each image: mean and standard deviation."""
+    if query.refine:
+        request.vae.check_refines()
     files = await request.image_files()
     with CancelOnDisconnect(request):
-        posterior = await request.vae.encode(await request.decode(files), request.timings)
+        images = await request.decode(files)
+        posterior = await request.vae.encode(images, request.timings, refine=query.refine)
     latents = posterior.mean
     if query.sample:
         latents = posterior_draws(posterior.mean, posterior.std, _seed(query.seed))
@@ -74,16 +78,21 @@ async def decode(request: InferenceRequest, query: Annotated[ImageQuery, Query()
     "/reconstruct",
     summary="Images to latents and back",
     openapi_extra=image_bodies(PicturesForm),
-    responses=answers(ReconstructAnswer, ImageQuery, "X-Model") | problems(*BODY_ERRORS, 406, *QUEUE_ERRORS),
+    responses=answers(ReconstructAnswer, ReconstructQuery, "X-Model")
+    | problems(*BODY_ERRORS, 406, *QUEUE_ERRORS),
 )
-async def reconstruct(request: InferenceRequest, query: Annotated[ImageQuery, Query()]) -> Response:
+async def reconstruct(request: InferenceRequest, query: Annotated[ReconstructQuery, Query()]) -> Response:
     """Each image as the model remembers it; as JSON also latents and measures of likeness."""
+    if query.refine:
+        request.vae.check_refines()
     files = await request.image_files()
     request.check_output(len(files), query.size)
     with CancelOnDisconnect(request):
         originals = await request.decode(files)
         measure = request.format == "json"
-        found = await request.vae.reconstruct(originals, request.timings, measure=measure)
+        found = await request.vae.reconstruct(
+            originals, request.timings, refine=query.refine, measure=measure
+        )
         fields: Fields = {"latents": found.posterior.mean, "std": found.posterior.std}
         if found.quality is not None:
             fields |= {"psnr": found.quality.psnr, "ssim": found.quality.ssim}

@@ -15,6 +15,7 @@ DEFAULT_STEPS = 8
 
 Latent = list[float]
 Seed = Annotated[int | None, Field(ge=0, le=MAX_SEED, description=f"an integer from 0 to {MAX_SEED}")]
+Refine = Annotated[bool, Field(description="true or false: bring the latents nearer to their images")]
 IGNORED = "Accepted and ignored, so that an answer is a valid body as it stands."
 Ignored = Annotated[Any, Field(description=IGNORED)]
 DataURL = Annotated[str, Field(description="A PNG file as data URL.", pattern="^data:image/png;base64,")]
@@ -33,6 +34,7 @@ class EncodeQuery(Options):
     """Query of /encode."""
 
     sample: bool = Field(default=False, description="true or false: draw the latents from N(mean, std^2)")
+    refine: Refine = False
     seed: Seed = None
     format: Annotated[Literal["json"] | None, NAMED] = FORMAT
 
@@ -52,6 +54,12 @@ class ImageQuery(SizeQuery):
     """Query of the endpoints that answer images."""
 
     format: Annotated[Literal["png", "jpeg", "webp", "json"] | None, NAMED] = FORMAT
+
+
+class ReconstructQuery(ImageQuery):
+    """Query of /reconstruct."""
+
+    refine: Refine = False
 
 
 class SampleOptions(Options):
@@ -154,8 +162,10 @@ class EncodeAnswer(BaseModel):
     """The posterior of each image."""
 
     model: str
-    latents: list[Latent] = Field(description="Means, or draws where `sample` is true.")
-    std: list[Latent] = Field(description="Standard deviations.")
+    latents: list[Latent] = Field(
+        description="Means, refined where `refine` is true; draws around them where `sample` is."
+    )
+    std: list[Latent] = Field(description="Standard deviations, always the encoder's own.")
 
 
 class DecodeAnswer(BaseModel):
@@ -216,6 +226,15 @@ class DecoderAnswer(BaseModel):
     bytes: int
 
 
+class SelfCheckAnswer(BaseModel):
+    """How the int8 decoder compares with that in float32, measured when this service started."""
+
+    grey_levels: float = Field(description="Difference of the pictures, root mean square.")
+    worst_grey_levels: float = Field(description="The same of the picture that differs most.")
+    fp32_seconds: float = Field(description="CPU time of a picture in float32.")
+    int8_seconds: float = Field(description="The same in int8.")
+
+
 class ModelAnswer(BaseModel):
     """The served model."""
 
@@ -226,7 +245,13 @@ class ModelAnswer(BaseModel):
     latent_dim: int
     parameters: int
     provider: str = Field(description="The execution provider the model really runs on.")
-    precision: Precision = Field(description="Of the graphs: `fp32`, or `int8` for CPUs.")
+    precision: Precision = Field(description="Of the decoder: `fp32`, or `int8` for CPUs.")
+    encoder_precision: Precision = Field(default="fp32", description="Of the encoder, the same.")
+    self_check: SelfCheckAnswer | None = Field(
+        default=None,
+        description="What decided the decoder's precision; null where there was nothing to decide.",
+    )
+    refines: bool = Field(default=False, description="Whether `refine=true` is answered.")
     max_items: int
     metrics: dict[str, float]
     directions: list[DirectionAnswer] = Field(

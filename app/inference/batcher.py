@@ -9,11 +9,13 @@ A batcher knows neither images nor ONNX: rows lie along axis 0 of whatever array
 import asyncio
 import logging
 import math
+import os
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -69,6 +71,9 @@ class Batcher:
         observer: is told of every batch.
         run_limit: seconds after which a run counts as hung: its requests and all waiting ones are answered,
             and new ones are refused until it returns.
+        niceness: how far the worker stands back from other threads, 0 to 19; on Linux, where a thread has
+            that for itself.
+        stage: what the time of a run is called in the timings of a request.
     """
 
     def __init__(
@@ -81,6 +86,8 @@ class Batcher:
         queue_timeout: float,
         observer: BatchObserver,
         run_limit: float = 60.0,
+        niceness: int = 0,
+        stage: str = "inference",
     ) -> None:
         if max_batch_rows < 1 or max_queue_rows < 1:
             raise ValueError("max_batch_rows and max_queue_rows must be at least 1")
@@ -91,6 +98,8 @@ class Batcher:
         self._queue_timeout = queue_timeout
         self._observer = observer
         self._run_limit = run_limit
+        self._niceness = niceness
+        self._stage = stage
         self._patience = min(queue_timeout, run_limit)
         # The condition's lock guards what both threads change: the queue, the batch that runs and the flags.
         self._condition = threading.Condition(threading.Lock())
@@ -138,8 +147,8 @@ class Batcher:
 
         Args:
             rows: (n, ...), not to be changed before the answer; all requests have one row shape and dtype.
-            timings: gets `queue`, the wait for the first batch, and `inference`, from there to the end; and
-                the number of rows.
+            timings: gets `queue`, the wait for the first batch, and the stage of the batcher, from there to
+                the end; and the number of rows.
 
         Returns:
             the arrays that `run` gave, n rows each.
@@ -169,7 +178,7 @@ class Batcher:
             raise
         if timings is not None:
             timings.add("queue", request.started - request.submitted)
-            timings.add("inference", request.ended - request.started)
+            timings.add(self._stage, request.ended - request.started)
         return results
 
     @contextmanager
@@ -279,6 +288,11 @@ class Batcher:
 
     def _work(self) -> None:
         """The worker thread."""
+        if self._niceness and sys.platform == "linux":
+            with suppress(OSError):  # a sandbox may forbid it
+                thread = threading.get_native_id()
+                own = os.getpriority(os.PRIO_PROCESS, thread)
+                os.setpriority(os.PRIO_PROCESS, thread, own + self._niceness)
         try:
             while batch := self._take():
                 self._run(batch)

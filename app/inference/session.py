@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidGraph, InvalidProtobuf
 
 from app.errors import ModelFolderError, ProviderUnavailable
-from app.model.manifest import Manifest, Precision
+from app.model.manifest import Manifest, ModelFile, Precision, PrecisionChoice
 
 Array = NDArray[Any]
 
@@ -41,7 +41,7 @@ class SessionSpec:
         threads: CPU threads of one run; with several processes one each is fastest.
         device_id: the GPU.
         gpu_mem_limit: most bytes of each session's arena on the GPU, or None for no limit.
-        precision: of the graphs; `int8` is for the CPU alone.
+        precision: of the graphs; `int8` is for the CPU alone, `auto` leaves it to app.inference.self_check.
     """
 
     device: Literal["auto", "cpu", "cuda"]
@@ -49,7 +49,7 @@ class SessionSpec:
     threads: int = 1
     device_id: int = 0
     gpu_mem_limit: int | None = None
-    precision: Precision = "fp32"
+    precision: PrecisionChoice = "fp32"
 
 
 @dataclass(frozen=True)
@@ -69,25 +69,34 @@ class GraphSpec:
     """What goes into a graph and what comes out."""
 
     name: str
-    input: TensorSpec
+    inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
 
 def encoder_graph(manifest: Manifest, precision: Precision = "fp32") -> GraphSpec:
     """Images (N, H, W, 3) uint8 -> mean and log_variance (N, L) float32."""
-    latent = (manifest.latent_dim,)
-    outputs = (TensorSpec("mean", "float32", latent), TensorSpec("log_variance", "float32", latent))
-    return GraphSpec(manifest.files.graphs(precision)[0].path, _images(manifest), outputs)
+    outputs = (_latents("mean", manifest), _latents("log_variance", manifest))
+    return GraphSpec(manifest.files.graphs(precision)[0].path, (_images(manifest),), outputs)
 
 
 def decoder_graph(manifest: Manifest, precision: Precision = "fp32") -> GraphSpec:
     """Latents (N, L) float32 -> images (N, H, W, 3) uint8."""
-    latents = TensorSpec("latents", "float32", (manifest.latent_dim,))
-    return GraphSpec(manifest.files.graphs(precision)[1].path, latents, (_images(manifest),))
+    latents = _latents("latents", manifest)
+    return GraphSpec(manifest.files.graphs(precision)[1].path, (latents,), (_images(manifest),))
+
+
+def refiner_graph(manifest: Manifest, file: ModelFile) -> GraphSpec:
+    """Images (N, H, W, 3) uint8 and latents (N, L) float32 -> latents nearer to them, (N, L) float32."""
+    inputs = (_images(manifest), _latents("latents", manifest))
+    return GraphSpec(file.path, inputs, (_latents("refined", manifest),))
 
 
 def _images(manifest: Manifest) -> TensorSpec:
     return TensorSpec("pictures", "uint8", (manifest.image_size.height, manifest.image_size.width, 3))
+
+
+def _latents(name: str, manifest: Manifest) -> TensorSpec:
+    return TensorSpec(name, "float32", (manifest.latent_dim,))
 
 
 class Session:
@@ -101,23 +110,27 @@ class Session:
         batch_sizes: tuple[int, ...],
     ) -> None:
         """Wrap a session; `batch_sizes` are those it may run, ascending, or none where it may run any."""
+        self.graph = graph
         self.max_batch_rows = max_batch_rows
         self._session = session
-        self._input = graph.input.name
+        self._inputs = [each.name for each in graph.inputs]
         self._outputs = [output.name for output in graph.outputs]
         self._batch_sizes = batch_sizes
         self.provider: str = session.get_providers()[0]
         """The provider the session really runs on."""
 
-    def run(self, rows: Array) -> tuple[Array, ...]:
-        """Run n rows; gives the outputs in the graph's order, n rows each."""
-        count = len(rows)
+    def run(self, *inputs: Array) -> tuple[Array, ...]:
+        """Run n rows of each input; inputs and outputs are in the graph's order, outputs of n rows too."""
+        count = len(inputs[0])
         bucket = next((size for size in self._batch_sizes if size >= count), count)
         if bucket > count:
-            padding = np.zeros((bucket - count, *rows.shape[1:]), rows.dtype)
-            rows = np.concatenate((rows, padding))
-        outputs = self._session.run(self._outputs, {self._input: rows})
+            inputs = tuple(_padded(rows, bucket) for rows in inputs)
+        outputs = self._session.run(self._outputs, dict(zip(self._inputs, inputs, strict=True)))
         return tuple(output[:count] for output in outputs)
+
+
+def _padded(rows: Array, count: int) -> Array:
+    return np.concatenate((rows, np.zeros((count - len(rows), *rows.shape[1:]), rows.dtype)))
 
 
 def open_sessions(models: Mapping[GraphSpec, bytes], spec: SessionSpec) -> tuple[Session, ...]:
@@ -226,7 +239,7 @@ def _batch_sizes(max_batch_rows: int) -> tuple[int, ...]:
 
 def _check_graph(graph: GraphSpec, session: ort.InferenceSession) -> None:
     """Refuse a graph whose inputs and outputs are not those that the manifest promises."""
-    expected = ([graph.input], list(graph.outputs))
+    expected = (list(graph.inputs), list(graph.outputs))
     found = ([_spec(node) for node in session.get_inputs()], [_spec(node) for node in session.get_outputs()])
     if found != expected:
         raise ModelFolderError(
@@ -252,6 +265,6 @@ def _warm_up(session: Session, graph: GraphSpec, sizes: tuple[int, ...]) -> None
     """Run every size once, the largest first: what the arena takes for it serves the smaller ones too."""
     began = time.monotonic()
     for size in sizes:
-        session.run(np.zeros((size, *graph.input.row_shape), graph.input.dtype))
+        session.run(*(np.zeros((size, *each.row_shape), each.dtype) for each in graph.inputs))
     seconds = time.monotonic() - began
     logger.info("%s runs on %s, warmed up in %.1f s", graph.name, session.provider, seconds)

@@ -1,4 +1,4 @@
-"""VAE as it is served: encode, decode, reconstruct and measure, sample, interpolate, over two batchers."""
+"""VAE as it is served: encode, refine, decode, reconstruct and measure, sample, interpolate."""
 
 import asyncio
 import logging
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,10 +16,12 @@ from app.errors import InferenceFailed, InvalidField, NotReady, ServiceError
 from app.images.arrays import ImageArray
 from app.images.quality import psnr, ssim
 from app.inference.batcher import Batcher, BatchObserver, Health
-from app.inference.session import SessionSpec, decoder_graph, encoder_graph, open_sessions
+from app.inference.refiner import Refiner, open_refiner
+from app.inference.self_check import SelfCheck, choose_decoder
+from app.inference.session import CPU, SessionSpec, decoder_graph, encoder_graph, open_sessions
 from app.model.interpolation import Method, interpolate
 from app.model.latents import Latents, standard_draws
-from app.model.manifest import Manifest, ModelFolder
+from app.model.manifest import Manifest, ModelFolder, Precision
 from app.model.prior import Prior, read_prior
 from app.timings import Timings
 
@@ -39,7 +42,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """What the encoder says of N images: mean and standard deviation, (N, L) float32 each."""
+    """What the encoder says of N images: mean and standard deviation, (N, L) float32 each.
+
+    Where it was refined the mean is the refiner's; the standard deviation is always the encoder's own.
+    """
 
     mean: Latents
     std: Latents
@@ -78,43 +84,66 @@ class Direction:
     std: float
 
 
+@dataclass(frozen=True)
+class Graphs:
+    """What the graphs run on and in which precision; the self-check where that decided it."""
+
+    provider: str
+    encoder: Precision = "fp32"
+    decoder: Precision = "fp32"
+    check: SelfCheck | None = None
+
+
 class Vae:
-    """An encoder and a decoder behind their batchers. All coroutines raise what Batcher.submit raises."""
+    """An encoder and a decoder behind their batchers, and a refiner where there is one.
+
+    All coroutines raise what Batcher.submit raises.
+    """
 
     def __init__(
-        self, manifest: Manifest, prior: Prior | None, encoder: Batcher, decoder: Batcher, provider: str
+        self,
+        manifest: Manifest,
+        prior: Prior | None,
+        encoder: Batcher,
+        decoder: Batcher,
+        graphs: Graphs,
+        refiner: Refiner | None = None,
     ) -> None:
-        """Put a model together; `provider` is the one its sessions really run on."""
+        """Put a model together; `graphs` says how its sessions really run."""
         self.manifest = manifest
         self.prior = prior
         self.directions = () if prior is None else _directions(prior)
-        self.provider = provider
+        self.graphs = graphs
         self._encoder = encoder
         self._decoder = decoder
+        self._refiner = refiner
+        # As requests pass them.
+        self._batchers = (encoder, *(() if refiner is None else (refiner.batcher,)), decoder)
         size = manifest.image_size
         self._image_shape = (size.height, size.width, 3)
 
     def start(self) -> None:
         """Start the batchers; to be called on the event loop that serves."""
-        self._encoder.start()
-        self._decoder.start()
+        for batcher in self._batchers:
+            batcher.start()
 
     async def drain(self) -> None:
-        """Refuse new work and finish what was accepted; the encoder first, as requests pass it first."""
-        await self._encoder.drain()
-        await self._decoder.drain()
+        """Refuse new work and finish what was accepted, in the order in which requests pass."""
+        for batcher in self._batchers:
+            await batcher.drain()
 
     def close(self) -> None:
         """Refuse new work and answer what is waiting with NotReady."""
-        self._encoder.close()
-        self._decoder.close()
+        for batcher in self._batchers:
+            batcher.close()
 
     def queued_rows(self) -> dict[str, int]:
         """Rows that wait for a run, of each graph."""
-        return {batcher.name: batcher.queued_rows for batcher in (self._encoder, self._decoder)}
+        return {batcher.name: batcher.queued_rows for batcher in self._batchers}
 
     def health(self) -> Health:
-        """Whether encoder and decoder answer, as far as their last batches tell."""
+        """Whether encoder and decoder answer, as far as their last batches tell. The refiner does not count:
+        where it fails, all that needs no refining is served on."""
         return Health(self._encoder.health().reason or self._decoder.health().reason)
 
     async def probe(self) -> None:
@@ -129,11 +158,42 @@ class Vae:
         except ServiceError as error:
             raise NotReady(str(error)) from error
 
-    async def encode(self, images: ImageArray, timings: Timings | None = None) -> Posterior:
-        """Encode (N, H, W, 3) uint8 images of the model's size.
+    @property
+    def refines(self) -> bool:
+        """Whether it can refine latents."""
+        return self._refiner is not None
+
+    def check_refines(self) -> Refiner:
+        """The refiner, of a request that asked for it.
+
+        Raises:
+            InvalidField: the model has none, or it is switched off.
+        """
+        if self._refiner is None:
+            has_one = self.manifest.files.refiner is not None
+            reason = "refining is switched off in this service" if has_one else "this model has no refiner"
+            raise InvalidField([("query.refine", f"must be false or left out: {reason}")])
+        return self._refiner
+
+    async def refine(self, images: ImageArray, latents: Latents, timings: Timings | None = None) -> Latents:
+        """Bring latents (N, L) float32 nearer to their images (N, H, W, 3) uint8; see Refiner.refine.
+
+        Raises:
+            InvalidField: there is no refiner.
+        """
+        refiner = self.check_refines()
+        _check(images, np.uint8, self._image_shape)
+        _check(latents, np.float32, (self.manifest.latent_dim,))
+        return await refiner.refine(images, latents, timings)
+
+    async def encode(
+        self, images: ImageArray, timings: Timings | None = None, *, refine: bool = False
+    ) -> Posterior:
+        """Encode (N, H, W, 3) uint8 images of the model's size; `refine` improves the means.
 
         Raises:
             InferenceFailed: what comes out is not finite; also where `Batcher.submit` raises it.
+            InvalidField: there is no refiner.
         """
         _check(images, np.uint8, self._image_shape)
         mean, log_variance = await self._encoder.submit(images, timings)
@@ -141,7 +201,7 @@ class Vae:
             std = np.exp(0.5 * log_variance)
         _check_finite("the encoder gave means", mean)
         _check_finite("the encoder gave standard deviations", std)
-        return Posterior(mean, std)
+        return Posterior(await self.refine(images, mean, timings) if refine else mean, std)
 
     def expecting(self, images: int) -> AbstractContextManager[None]:
         """To be held while so many images are made ready for `encode`: see Batcher.expecting."""
@@ -162,10 +222,15 @@ class Vae:
         return images
 
     async def reconstruct(
-        self, images: ImageArray, timings: Timings | None = None, *, measure: bool = False
+        self,
+        images: ImageArray,
+        timings: Timings | None = None,
+        *,
+        refine: bool = False,
+        measure: bool = False,
     ) -> Reconstruction:
-        """Encode images and decode their means; `measure` compares the result with the input."""
-        posterior = await self.encode(images, timings)
+        """Encode images and decode their means, refined where asked; `measure` compares with the input."""
+        posterior = await self.encode(images, timings, refine=refine)
         decoded = await self.decode(posterior.mean, timings)
         quality = None
         if measure and len(images) <= MEASURED_INLINE:
@@ -213,17 +278,22 @@ def load_vae(
     spec: SessionSpec,
     *,
     max_queue_rows: int,
+    max_refine_rows: int,
     queue_timeout: float,
     observer: BatchObserver,
+    shared: Path | None = None,
 ) -> Vae:
-    """Open the sessions of a model on their provider and warm them up.
+    """Open the sessions of a model on their provider, warm them up and, where asked, check int8.
 
     Args:
         folder: the model's files, verified.
         spec: decides the sessions and the size of batches.
-        max_queue_rows: most rows waiting before each graph; at least as many as the largest request has.
+        max_queue_rows: most rows waiting before encoder and decoder each; at least as many as the largest
+            request has.
+        max_refine_rows: the same before the refiner; 0 to go without, and load nothing.
         queue_timeout: seconds a request may wait before each graph.
-        observer: is told of every batch of `encoder` and `decoder`.
+        observer: is told of every batch of `encoder`, `decoder` and `refiner`.
+        shared: folder in which the workers of a service agree on what the self-check says.
 
     Raises:
         ModelFolderError, ProviderUnavailable.
@@ -231,24 +301,29 @@ def load_vae(
     manifest = folder.manifest
     files = manifest.files
     prior = None if files.prior is None else read_prior(folder.content(files.prior), manifest.latent_dim)
-    encoder_file, decoder_file = files.graphs(spec.precision)
+    precision: Precision = "int8" if spec.precision == "int8" else "fp32"
+    encoder_file, decoder_file = files.graphs(precision)
     models = {
-        encoder_graph(manifest, spec.precision): folder.content(encoder_file),
-        decoder_graph(manifest, spec.precision): folder.content(decoder_file),
+        encoder_graph(manifest, precision): folder.content(encoder_file),
+        decoder_graph(manifest, precision): folder.content(decoder_file),
     }
-    sessions = open_sessions(models, spec)
-    encoder, decoder = (
+    encoder, decoder = open_sessions(models, spec)
+    check = None
+    if spec.precision == "auto" and encoder.provider == CPU and files.int8 is not None:
+        decoder, check = choose_decoder(decoder, folder, spec, prior, shared)
+    graphs = Graphs(encoder.provider, precision, "int8" if check and check.passed else precision, check)
+    limits: dict[str, Any] = {"queue_timeout": queue_timeout, "observer": observer}
+    encoding, decoding = (
         Batcher(
-            name,
-            session.run,
-            max_batch_rows=session.max_batch_rows,
-            max_queue_rows=max_queue_rows,
-            queue_timeout=queue_timeout,
-            observer=observer,
+            name, session.run, max_batch_rows=session.max_batch_rows, max_queue_rows=max_queue_rows, **limits
         )
-        for name, session in zip(("encoder", "decoder"), sessions, strict=True)
+        for name, session in (("encoder", encoder), ("decoder", decoder))
     )
-    return Vae(manifest, prior, encoder, decoder, sessions[0].provider)
+    refiner = None
+    if files.refiner is not None and max_refine_rows > 0:
+        session = open_refiner(folder, files.refiner, spec, encoder.provider)
+        refiner = Refiner(session, max_queue_rows=max_refine_rows, **limits)
+    return Vae(manifest, prior, encoding, decoding, graphs, refiner)
 
 
 def _directions(prior: Prior) -> tuple[Direction, ...]:

@@ -23,6 +23,7 @@ PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_le
 PositiveInt = Annotated[int, Field(gt=0)]
 Deviation = Annotated[float, Field(ge=0)]
 Precision = Literal["fp32", "int8"]
+PrecisionChoice = Literal["auto", Precision]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -68,12 +69,13 @@ class Int8Files:
 
 @dataclass(frozen=True, config=STRICT)
 class ModelFiles:
-    """The files of the folder; a model may be without a fitted prior and without int8 graphs."""
+    """The files of the folder; a model may be without a fitted prior, int8 graphs and a refiner."""
 
     encoder: ModelFile
     decoder: ModelFile
     prior: ModelFile | None = None
     int8: Int8Files | None = None
+    refiner: ModelFile | None = None
 
     def graphs(self, precision: Precision) -> tuple[ModelFile, ModelFile]:
         """The encoder and the decoder of a precision.
@@ -97,8 +99,8 @@ class ModelFiles:
     def all(self) -> tuple[ModelFile, ...]:
         """Every file there is."""
         int8 = () if self.int8 is None else (self.int8.encoder, self.int8.decoder)
-        prior = () if self.prior is None else (self.prior,)
-        return (self.encoder, self.decoder, *prior, *int8)
+        optional = tuple(file for file in (self.prior, self.refiner) if file is not None)
+        return (self.encoder, self.decoder, *optional, *int8)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -1,7 +1,7 @@
 """Metrics for Prometheus: requests, stages and batches, of one process or of all workers together."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +28,13 @@ FINE_SECONDS = (0.0001, 0.00025, 0.0005, *SECONDS)
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable of prometheus_client itself, read when it is imported: each process keeps its figures
 in files of that folder, and each can tell the figures of all, since a scrape reaches only one of them."""
+
+
+def shared_folder() -> Path | None:
+    """The folder that the workers of a service share, where there are several."""
+    folder = os.environ.get(SHARED_FOLDER)
+    return None if folder is None else Path(folder)
+
 
 # A second series for each counter and histogram, which nothing here asks for.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -70,14 +77,14 @@ class Metrics:
         )
         self._batch_rows = Histogram(
             "car_vae_batch_rows",
-            "Rows in a run of the encoder or decoder.",
+            "Rows in a run of a graph: encoder, decoder or refiner.",
             ("graph",),
             buckets=(*(size for size in (1, 2, 4, 8, 16, 32) if size < max_batch_rows), max_batch_rows),
             registry=self.registry,
         )
         self._inference_seconds = Histogram(
             "car_vae_inference_seconds",
-            "Seconds of a run of the encoder or decoder.",
+            "Seconds of such a run.",
             ("graph",),
             buckets=buckets(FINE_SECONDS, queue_timeout),
             registry=self.registry,
@@ -102,13 +109,20 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=self.registry,
         )
-        shared = os.environ.get(SHARED_FOLDER)
+        self._precision = Gauge(
+            "car_vae_precision",
+            "Always 1; tells the precision in which encoder and decoder run.",
+            ("graph", "precision"),
+            multiprocess_mode="livemax",
+            registry=self.registry,
+        )
+        shared = shared_folder()
         if shared is None:
             self._exposed_registry = self.registry
             ProcessCollector(registry=self.registry)
         else:
             self._exposed_registry = CollectorRegistry()
-            self._exposed_registry.register(_Workers(Path(shared)))
+            self._exposed_registry.register(_Workers(shared))
 
     def request(self, path: str, status: int, seconds: float, timings: Timings) -> None:
         """A request to `path` ended with `status` after `seconds`."""
@@ -132,9 +146,11 @@ class Metrics:
         """Rows left the queue without a run."""
         self._skipped_rows.labels(batcher).inc(rows)
 
-    def serving(self, model: str, provider: str) -> None:
-        """Tell which model is served, and on what."""
+    def serving(self, model: str, provider: str, precisions: Mapping[str, str]) -> None:
+        """Tell which model is served, on what, and each graph's precision."""
         self._info.labels(model, provider).set(1)
+        for graph, precision in precisions.items():
+            self._precision.labels(graph, precision).set(1)
 
     def render(self) -> bytes:
         """The metrics in Prometheus' text format, of all processes that share a folder."""

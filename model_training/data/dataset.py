@@ -1,4 +1,4 @@
-"""Datasets: a folder of image files -> uint8 arrays of the model's size, cached."""
+"""Datasets: image files of a folder, or a packed file -> uint8 arrays of the model's size."""
 
 import hashlib
 import logging
@@ -12,6 +12,7 @@ from tqdm import tqdm
 from app.errors import ImageError
 from app.images.arrays import ImageArray
 from app.images.decode import read_image
+from model_training.data.packed import PackedSource, read_packed
 from model_training.data.split import ImageDataset, split
 from model_training.data.synthetic import draw_cars
 
@@ -26,21 +27,28 @@ CACHE_FORMAT = 2
 
 
 def load(source: str, width: int, height: int, cache: Path | None = None) -> ImageDataset:
-    """Read every image below a folder, or draw synthetic cars.
+    """Read every image below a folder, read a part of a packed file, or draw synthetic cars.
 
     Unreadable files are reported and skipped.
 
     Args:
-        source: a folder, or "synthetic".
+        source: a folder, FILE.npz:train or FILE.npz:validation (see packed.py), or "synthetic".
         width, height: the size that each image is fitted to.
         cache: a folder for the fitted arrays; None reads the images anew.
 
     Raises:
-        ValueError: no such folder, or not one readable image in it.
+        ValueError: no such folder, or not one readable image in it; no such packed file, or not of this size.
     """
     if source == SYNTHETIC:
         names = tuple(f"{SYNTHETIC}-{i}" for i in range(SYNTHETIC_COUNT))
         return ImageDataset(draw_cars(SYNTHETIC_COUNT, width, height, seed=0), names)
+    packed = PackedSource.parse(source)
+    if packed is not None:
+        if packed.part is None:
+            raise ValueError(
+                f"{source} holds two sets of pictures: say {source}:train or {source}:validation"
+            )
+        return read_packed(packed.path, packed.part, width, height)
     folder = Path(source)
     if not folder.is_dir():
         raise ValueError(f"no folder {source!r} (or give {SYNTHETIC!r} for drawn cars)")
@@ -61,7 +69,13 @@ def load(source: str, width: int, height: int, cache: Path | None = None) -> Ima
 def load_split(
     source: str, validation: str | None, width: int, height: int, cache: Path | None = None
 ) -> tuple[ImageDataset, ImageDataset]:
-    """Training and validation images: from two folders, or one folder split by `split`."""
+    """Training and validation images: the two parts of a packed file, two sources, or one split."""
+    packed = PackedSource.parse(source)
+    if packed is not None and packed.part is None and validation is None:
+        return (
+            read_packed(packed.path, "train", width, height),
+            read_packed(packed.path, "validation", width, height),
+        )
     dataset = load(source, width, height, cache)
     if validation is not None:
         return dataset, load(validation, width, height, cache)

@@ -28,7 +28,12 @@ reconstructions of held-out images."""
 
 
 def evaluate_samples(
-    backend: Backend, prior: Prior | None, held_out: ImageArray, training: ImageArray, network: FeatureNetwork
+    backend: Backend,
+    prior: Prior | None,
+    held_out: ImageArray,
+    training: ImageArray,
+    network: FeatureNetwork,
+    second: FeatureNetwork | None = None,
 ) -> dict[str, float]:
     """Likeness of samples to photographs, in the features of a network; all draws are seeded.
 
@@ -39,7 +44,9 @@ def evaluate_samples(
 
     Args:
         prior: the fitted one; without it there are no figures of fitted samples.
-        held_out, training: (N, height, width, 3) and (M, height, width, 3) uint8, of the network's size.
+        held_out, training: (N, height, width, 3) and (M, height, width, 3) uint8, of the networks' size.
+        second: a network that was trained by itself. What a decoder that was taught by one network's
+            features, or by the grid of its strides, gains there alone is no gain.
 
     Returns:
         aggregate_*: see distribution_metrics.aggregate_posterior, on one draw for each training image.
@@ -52,11 +59,13 @@ def evaluate_samples(
         training images' reconstructions and of fitted samples; close_features and close_pixels, the fractions
         of fitted samples that are close (COPY_PERCENTILE).
         linear_* and spherical_*: see distribution_metrics.Smoothness, of paths between held-out images.
+        second_*: all frechet_*, precision_*, recall_* and prior_* again, by the second network.
 
     Raises:
-        ValueError: the network takes images of another size, or there are too few images.
+        ValueError: a network takes images of another size, or there are too few images.
     """
-    _check(backend, held_out, training, network)
+    for judge in filter(None, (network, second)):
+        _check(backend, held_out, training, judge)
     mean, log_variance = backend.encode(training)
     draws = posterior_draws(mean, np.exp(0.5 * log_variance), SEED)
     figures = _prefixed("aggregate", distribution_metrics.aggregate_posterior(draws))
@@ -70,23 +79,15 @@ def evaluate_samples(
     }
     if prior is not None:
         decoded["fitted_samples"] = backend.decode(prior.draw(count, SEED))
-    real = network(training)
-    features = {
-        "pictures": real[reconstructed],
-        **{name: network(images) for name, images in decoded.items()},
-    }
-    sampled = {name: points for name, points in features.items() if name.endswith("samples")}
-    figures |= {"samples": float(count), **_likeness(real[reference], features)}
-    figures |= _prefixed("prior", _likeness(features["reconstructions"], sampled))
-
     held_out_mean, _ = backend.encode(held_out)
     decoded["held_out_reconstructions"] = backend.decode(held_out_mean)
-    features["held_out_reconstructions"] = network(decoded["held_out_reconstructions"])
-    for name, points in (
-        ("held_out_pictures", network(held_out)),
-        ("held_out_reconstructions", features["held_out_reconstructions"]),
-    ):
-        figures[f"frechet_{name}"] = distribution_metrics.frechet_distance(real[reference], points)
+    figures["samples"] = float(count)
+    sets = {"pictures": training[reconstructed], "held_out_pictures": held_out, **decoded}
+    real, features = network(training), {name: network(images) for name, images in sets.items()}
+    figures |= _all_likeness(real[reference], features)
+    if second is not None:
+        judged = {name: second(images) for name, images in sets.items()}
+        figures |= _prefixed("second", _all_likeness(second(training[reference]), judged))
 
     mirrored = training[:, :, ::-1]
     figures |= _nearness("features", np.concatenate([real, network(mirrored)]), features)
@@ -113,6 +114,18 @@ def _check(backend: Backend, held_out: ImageArray, training: ImageArray, network
     least = max(backend.latent_dim, 2 * distribution_metrics.NEIGHBOURS + 1)
     if len(training) <= least or len(held_out) < 2:
         raise ValueError(f"more than {least} training and two held-out pictures are needed to judge samples")
+
+
+def _all_likeness(real: Points, features: dict[str, Points]) -> dict[str, float]:
+    """Likeness of all sets to real images, and of the samples to the reconstructions."""
+    held_out = {name: points for name, points in features.items() if name.startswith("held_out")}
+    drawn = {name: points for name, points in features.items() if name not in held_out}
+    samples = {name: points for name, points in drawn.items() if name.endswith("samples")}
+    figures = _likeness(real, drawn)
+    figures |= _prefixed("prior", _likeness(features["reconstructions"], samples))
+    for name, points in held_out.items():
+        figures[f"frechet_{name}"] = distribution_metrics.frechet_distance(real, points)
+    return figures
 
 
 def _likeness(real: Points, sets: dict[str, Points]) -> dict[str, float]:

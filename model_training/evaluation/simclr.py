@@ -45,8 +45,8 @@ class FeatureRecipe:
 
     Attributes:
         width, height: image size in pixels.
-        channels: output channels of the stages; the first divides the sides of the image by four, the
-            others by two.
+        channels: output channels of the stages.
+        first_stride: what the first stage divides the sides of the image by; the others divide them by two.
         features: length of a feature vector.
         temperature: of the softmax over cosines.
     """
@@ -55,6 +55,7 @@ class FeatureRecipe:
     width: int
     height: int
     channels: tuple[int, ...]
+    first_stride: int
     features: int
     epochs: int
     batch_size: int
@@ -80,7 +81,10 @@ class FeatureExtractor(nn.Module):
 
     def __init__(self, recipe: FeatureRecipe) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(3, recipe.channels[0], 8, stride=4, padding=2, bias=False)]
+        stride = recipe.first_stride
+        layers: list[nn.Module] = [
+            nn.Conv2d(3, recipe.channels[0], 2 * stride, stride=stride, padding=stride // 2, bias=False)
+        ]
         for inputs, outputs in itertools.pairwise(recipe.channels):
             layers += [
                 nn.BatchNorm2d(inputs),
@@ -95,6 +99,15 @@ class FeatureExtractor(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.scale(self.head(self.stages(images - 0.5).mean((2, 3))))
         return features
+
+    def stage_maps(self, images: Tensor) -> list[Tensor]:
+        """The feature maps that leave each stage, (N, channels, rows, columns), the finest first."""
+        maps, values = [], images - 0.5
+        for layer in self.stages:
+            values = layer(values)
+            if isinstance(layer, nn.ReLU):
+                maps.append(values)
+        return maps
 
 
 class ProjectionHead(nn.Module):
@@ -239,7 +252,7 @@ def export_network(network: FeatureExtractor, recipe: FeatureRecipe, path: Path)
     """Write the ONNX file that `feature_network.FeatureNetwork` reads."""
     path.parent.mkdir(parents=True, exist_ok=True)
     example = torch.zeros(2, recipe.height, recipe.width, 3, dtype=torch.uint8)
-    save_graph(trace_graph(FeatureGraph(network), example, ["pictures"], ["features"]), path)
+    save_graph(trace_graph(FeatureGraph(network), (example,), ["pictures"], ["features"]), path)
 
 
 def _learning_rate(progress: float) -> float:

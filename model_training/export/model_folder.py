@@ -125,8 +125,8 @@ def _trace(model: VAE, backend: TorchBackend) -> tuple[onnx.ModelProto, onnx.Mod
     images = torch.zeros(2, backend.height, backend.width, 3, dtype=torch.uint8)
     latents = torch.zeros(2, backend.latent_dim)
     return (
-        trace_graph(EncoderGraph(model), images, ["pictures"], ["mean", "log_variance"]),
-        trace_graph(DecoderGraph(model), latents, ["latents"], ["pictures"]),
+        trace_graph(EncoderGraph(model), (images,), ["pictures"], ["mean", "log_variance"]),
+        trace_graph(DecoderGraph(model), (latents,), ["latents"], ["pictures"]),
     )
 
 

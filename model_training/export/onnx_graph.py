@@ -70,24 +70,25 @@ def store_as_float16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def trace_graph(
-    graph: nn.Module, example: torch.Tensor, inputs: Sequence[str], outputs: Sequence[str]
+    graph: nn.Module, examples: tuple[torch.Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]
 ) -> onnx.ModelProto:
     """The ONNX graph of a module, for any number of rows.
 
     Args:
-        example: an input of two rows or more.
+        examples: of each input, of two rows or more.
         inputs, outputs: their names in the graph.
     """
     for exporter in ("torch.onnx", "onnxscript", "onnx_ir"):  # they tell of every pass and missing package
         logging.getLogger(exporter).setLevel(logging.ERROR)
+    rows = torch.export.Dim("N")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch's own use of its own deprecated functions
         program = torch.onnx.export(
             graph.eval(),
-            (example,),
+            examples,
             input_names=inputs,
             output_names=outputs,
-            dynamic_shapes=({0: torch.export.Dim("N")},),
+            dynamic_shapes=tuple({0: rows} for _ in examples),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from app.images.arrays import ImageArray
 from model_training.networks.layers import LEAK, LOG_VARIANCE_RANGE, Posterior, down, up
-from model_training.recipe import PcaVaeConfig
+from model_training.recipe import PcaVaeConfig, SubpixelVaeConfig
 from model_training.torch_utils import to_float
 
 OVERSAMPLING, ITERATIONS = 64, 6
@@ -82,7 +82,7 @@ def convolution(inputs: int, outputs: int) -> nn.Sequential:
 class Encoder(nn.Module):
     """(N, 3, H, W) in 0..1 -> Posterior."""
 
-    def __init__(self, config: PcaVaeConfig) -> None:
+    def __init__(self, config: PcaVaeConfig | SubpixelVaeConfig) -> None:
         super().__init__()
         values = 3 * (config.height // REDUCTION) * (config.width // REDUCTION)
         self.linear = nn.Linear(values, config.latent_dim)

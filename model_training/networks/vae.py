@@ -1,12 +1,12 @@
-"""VAE: an encoder and a decoder of either architecture, as they are trained."""
+"""VAE: an encoder and a decoder of one architecture, as they are trained."""
 
 from torch import Tensor, nn
 
 from app.images.arrays import ImageArray
-from model_training.networks import conv_vae, pca_vae
+from model_training.networks import conv_vae, pca_vae, subpixel_vae
 from model_training.networks.layers import Posterior
 from model_training.networks.loss import Likelihood
-from model_training.recipe import ConvVaeConfig, ModelConfig
+from model_training.recipe import ConvVaeConfig, ModelConfig, PcaVaeConfig
 
 
 class VAE(nn.Module):
@@ -16,13 +16,16 @@ class VAE(nn.Module):
         super().__init__()
         self.config = config
         self.encoder: conv_vae.Encoder | pca_vae.Encoder
-        self.decoder: conv_vae.Decoder | pca_vae.Decoder
+        self.decoder: conv_vae.Decoder | pca_vae.Decoder | subpixel_vae.Decoder
         self.likelihood: Likelihood
         if isinstance(config, ConvVaeConfig):
             self.encoder, self.decoder = conv_vae.Encoder(config), conv_vae.Decoder(config)
             self.likelihood = "bernoulli"
-        else:
+        elif isinstance(config, PcaVaeConfig):
             self.encoder, self.decoder = pca_vae.Encoder(config), pca_vae.Decoder(config)
+            self.likelihood = "gaussian"
+        else:
+            self.encoder, self.decoder = subpixel_vae.Encoder(config), subpixel_vae.Decoder(config)
             self.likelihood = "gaussian"
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Posterior]:
@@ -48,16 +51,17 @@ class VAE(nn.Module):
         Args:
             images: (N, height, width, 3) uint8, the training images.
         """
-        if isinstance(self.encoder, pca_vae.Encoder) and isinstance(self.decoder, pca_vae.Decoder):
-            components = pca_vae.principal_components(images, self.config.latent_dim)
-            self.encoder.init_from_pca(components)
-            self.decoder.init_from_pca(components)
+        if isinstance(self.encoder, conv_vae.Encoder) or isinstance(self.decoder, conv_vae.Decoder):
+            return
+        components = pca_vae.principal_components(images, self.config.latent_dim)
+        self.encoder.init_from_pca(components)
+        self.decoder.init_from_pca(components)
 
     def linear_parameters(self) -> list[nn.Parameter]:
         """Parameters of the linear codec, which starts near where it ends."""
-        parts = (self.encoder, self.decoder)
-        linear = [part.linear for part in parts if isinstance(part, pca_vae.Encoder | pca_vae.Decoder)]
-        return [parameter for part in linear for parameter in part.parameters()]
+        if isinstance(self.encoder, conv_vae.Encoder) or isinstance(self.decoder, conv_vae.Decoder):
+            return []
+        return [*self.encoder.linear.parameters(), *self.decoder.linear.parameters()]
 
 
 def parameter_count(model: nn.Module) -> int:

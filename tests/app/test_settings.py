@@ -55,6 +55,14 @@ def test_the_largest_request_must_fit_the_queue() -> None:
     Settings(max_items=2, queue_rows=64)
 
 
+def test_the_largest_request_must_fit_the_queue_of_the_refiner() -> None:
+    assert Settings(max_items=100).max_refine_rows == 200
+    assert Settings(max_items=10, refine_queue_rows=10).max_refine_rows == 10
+    assert Settings(refine=False, refine_queue_rows=500).max_refine_rows == 0
+    with pytest.raises(ValidationError, match="refine_queue_rows must be at least max_items"):
+        Settings(max_items=10, refine_queue_rows=9)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -15,8 +15,10 @@ ROOT = Path(__file__).parent.parent.parent
 WHEN_TO_CHANGE = {
     "model_dir": "To serve another model or version.",
     "device": "`cuda` on machines with a GPU, so that a broken driver is found at the start.",
-    "precision": "`int8` without a GPU, when speed counts for more than the last hundredths of a dB; "
-    "`files.int8.loss` in model.json says what it costs.",
+    "precision": "`fp32` where pictures are to be the same on every machine, to the grey level; `int8` where "
+    "speed counts for more than latents that are. `files.int8.loss` in model.json says what it costs.",
+    "refine": "`false` where memory or CPU is too short for it.",
+    "refine_queue_rows": "Lower to refuse early: each takes some 15 ms of a core that nothing else wants.",
     "device_id": "With several GPUs that one process sees; a container is better given one.",
     "gpu_mem_limit": "When other programs share the GPU.",
     "host": "The images set 0.0.0.0. Leave it in a container.",

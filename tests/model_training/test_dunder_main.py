@@ -51,6 +51,24 @@ def test_from_a_folder_to_a_model_that_can_be_served(
     assert manifest.metrics == pytest.approx(measured, rel=1e-3)
 
 
+def test_what_pack_writes_is_trained_on(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(
+        "seed = 0\n[model]\nwidth = 24\nheight = 16\nchannels = [8, 8]\nlatent_dim = 4\n"
+        "[training]\nepochs = 1\nbatch_size = 20\nlearning_rate = 1e-3\n"
+    )
+    packed = tmp_path / "cars.npz"
+    told = ["pack", "--data", folder, "--val", folder, "--recipe", str(recipe)]
+    assert commands.main([*told, "--out", str(packed)]) == 0
+    told = ["train", "--recipe", str(recipe), "--data", str(packed), "--out", str(tmp_path / "run")]
+    assert commands.main(told) == 0
+    assert capsys.readouterr().out.count("40 pictures to train on, 40 to validate") == 2
+    assert commands.main(["pack", "--data", folder, "--out", str(tmp_path / "cars.zip")]) == 1
+    assert "--out ends in .npz, not in 'cars.zip'" in capsys.readouterr().err
+
+
 def test_samples_are_measured_alike_for_the_manifest_and_by_command(
     folder: str, run_folder: Path, cars: ImageArray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

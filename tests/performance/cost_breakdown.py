@@ -105,7 +105,8 @@ def model_steps(folder: Path) -> list[Step]:
         spec = SessionSpec("cpu", max(BATCHES))
         model = read_model_file(folder, file)
         pair = [open_sessions({graph: model}, spec)[0] for _ in range(2)]
-        inputs = {rows: _rows(graph.input.dtype, (rows, *graph.input.row_shape)) for rows in BATCHES}
+        (source,) = graph.inputs
+        inputs = {rows: _rows(source.dtype, (rows, *source.row_shape)) for rows in BATCHES}
         steps += [
             time_step(f"{name}, batch of {rows}", _run(pair[:1], inputs[rows]), rows) for rows in BATCHES
         ]

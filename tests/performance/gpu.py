@@ -214,7 +214,7 @@ def plain_call(job: Job, sessions: Sequence[ort.InferenceSession], rows: Array) 
         values = [rows]
         for graph, session in zip(job.graphs, sessions, strict=True):
             names = [output.name for output in graph.outputs]
-            values = session.run(names, {graph.input.name: values[0]})
+            values = session.run(names, {graph.inputs[0].name: values[0]})
         return values
 
     return call
@@ -241,12 +241,13 @@ class BoundCall:
         self.input = torch.empty_like(self.rows, device=device.memory, pin_memory=False)
         self.bindings, self.buffers = [], [[self.input]]
         for graph, session in zip(job.graphs, sessions, strict=True):
+            (source,) = graph.inputs
             outputs = [
                 torch.empty((len(rows), *output.row_shape), dtype=_dtype(output.dtype), device=device.memory)
                 for output in graph.outputs
             ]
             binding = session.io_binding()
-            binding.bind_input(graph.input.name, *_place(self.buffers[-1][0], graph.input.dtype))
+            binding.bind_input(source.name, *_place(self.buffers[-1][0], source.dtype))
             for output, buffer in zip(graph.outputs, outputs, strict=True):
                 binding.bind_output(output.name, *_place(buffer, output.dtype))
             self.bindings.append(binding)
@@ -463,7 +464,8 @@ def operations_per_row(model: bytes) -> int:
 def limits(job: Job, floors: Floors) -> list[str]:
     """A row of a table: what the job moves and computes, and how many a second that allows."""
     outputs = job.graphs[-1].outputs
-    taken = _row_bytes(job.graphs[0].input.dtype, job.graphs[0].input.row_shape)
+    (source,) = job.graphs[0].inputs
+    taken = _row_bytes(source.dtype, source.row_shape)
     given = sum(_row_bytes(output.dtype, output.row_shape) for output in outputs)
     operations = sum(operations_per_row(model) for model in job.models)
     copies = min(floors.to_device / taken, floors.to_host / given)
@@ -498,8 +500,8 @@ def served_memory(folder: Path, manifest: Manifest) -> list[int]:
         decoder_graph(manifest): read_model_file(folder, manifest.files.decoder),
     }
     sessions = open_sessions(graphs, SessionSpec("cuda"))
-    shapes = [(BATCH_ROWS["cuda"], *graph.input.row_shape) for graph in graphs]
-    rows = [np.zeros(shape, graph.input.dtype) for shape, graph in zip(shapes, graphs, strict=True)]
+    sources = [source for graph in graphs for source in graph.inputs]
+    rows = [np.zeros((BATCH_ROWS["cuda"], *source.row_shape), source.dtype) for source in sources]
 
     def used() -> int:
         free, total = torch.cuda.mem_get_info()

@@ -5,6 +5,7 @@ import base64
 import io
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,11 +18,11 @@ from app.images.arrays import ImageArray
 from app.images.decode import read_image
 from app.inference.batcher import Batcher
 from app.inference.vae import Vae
-from app.model.latents import standard_draws
+from app.model.latents import posterior_draws, standard_draws
 from app.model.prior import Prior
 from tests.app.conftest import Serve, state_behind
 from tests.images import announced_png, array_of, file_of, opened, photograph
-from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH
+from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH, refined_by_tiny_model, write_tiny_model
 
 JPEG = file_of(photograph(), "JPEG", quality=90)
 PNG = file_of(photograph(50, 80, seed=3))
@@ -108,6 +109,81 @@ async def test_encode_can_draw(client: httpx.AsyncClient) -> None:
     assert one["std"] == mean["std"]
     assert (await drawn("sample=true"))["latents"] != (await drawn("sample=true"))["latents"]
     assert await drawn("seed=4") == mean
+
+
+async def test_refined_latents_are_nearer_to_the_image(serve: Serve, tmp_path: Path) -> None:
+    async with serve(model_dir=write_tiny_model(tmp_path, refiner=True)) as client:
+
+        async def encoded(query: str) -> Any:
+            return (await client.post(f"/encode?{query}", files=form(JPEG, PNG))).json()
+
+        own, refined = await encoded("refine=false"), await encoded("refine=true")
+        images = np.stack([read_image(file, WIDTH, HEIGHT, 10**6) for file in (JPEG, PNG)])
+        expected = refined_by_tiny_model(images, floats(own["latents"]))
+        np.testing.assert_allclose(floats(refined["latents"]), expected, atol=1e-5)
+        assert refined["std"] == own["std"]
+        assert await encoded("") == own
+        draws = posterior_draws(floats(refined["latents"]), floats(own["std"]), 4)
+        drawn = await encoded("refine=true&sample=true&seed=4")
+        np.testing.assert_allclose(floats(drawn["latents"]), draws, atol=1e-6)
+        rebuilt = await client.post("/reconstruct?refine=true", files=form(JPEG, PNG), headers=AS_JSON)
+        assert rebuilt.json()["latents"] == refined["latents"]
+        assert "refine;dur=" in rebuilt.headers["server-timing"]
+        decoded = await client.post("/decode", json=refined, headers=AS_JSON)
+        assert decoded.json()["images"] == rebuilt.json()["images"]
+
+
+@pytest.mark.parametrize("path", ["/encode", "/reconstruct"])
+@pytest.mark.parametrize(
+    ("has_one", "reason"),
+    [(False, "this model has no refiner"), (True, "refining is switched off in this service")],
+)
+async def test_refining_that_is_not_there_is_refused(
+    serve: Serve, tmp_path: Path, path: str, has_one: bool, reason: str
+) -> None:
+    async with serve(model_dir=write_tiny_model(tmp_path, refiner=has_one), refine=not has_one) as client:
+        answer = await client.post(f"{path}?refine=true", files=form(JPEG))
+        errors = [{"place": "query.refine", "message": f"must be false or left out: {reason}"}]
+        assert check_problem(answer, 422)["errors"] == errors
+        assert (await client.post(f"{path}?refine=false", files=form(JPEG))).status_code == 200
+        assert (await client.get("/model")).json()["refines"] is False
+
+
+async def test_refining_holds_up_no_plain_request(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_tiny_model(tmp_path, refiner=True)
+    async with serve(model_dir=folder, max_items=2, refine_queue_rows=2) as client:
+        batcher = state_behind(client).vae._refiner.batcher
+        entered, release, inner = threading.Event(), threading.Event(), batcher._infer
+
+        def held(pairs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+            entered.set()
+            assert release.wait(timeout=30)
+            return tuple(inner(pairs))
+
+        monkeypatch.setattr(batcher, "_infer", held)
+
+        def refined() -> asyncio.Task[httpx.Response]:
+            return asyncio.create_task(client.post("/encode?refine=true", files=form(JPEG)))
+
+        running = refined()
+        assert await asyncio.to_thread(entered.wait, 30)
+        waiting = [refined(), refined()]
+        while batcher.queued_rows < 2:
+            await asyncio.sleep(0)
+        check_problem(await refined(), 429)
+        metrics = (await client.get("/metrics")).text
+        assert 'car_vae_queue_rows{graph="refiner"} 2.0' in metrics
+        assert (await client.post("/encode", files=form(JPEG))).status_code == 200
+        assert (await client.post("/reconstruct", files=form(JPEG))).status_code == 200
+        assert (await client.get("/health/ready")).status_code == 200
+        release.set()
+        answers = await asyncio.gather(running, *waiting)
+        assert len({answer.text for answer in answers}) == 1
+        assert answers[0].status_code == 200
+        metrics = (await client.get("/metrics")).text
+        assert 'car_vae_batch_rows_sum{graph="refiner"} 3.0' in metrics
 
 
 async def test_encode_answers_nothing_but_json(client: httpx.AsyncClient) -> None:
@@ -753,7 +829,9 @@ class Gate:
         )
         self.real: Vae = self.service.vae
         self.decoder = decoder
-        self.service.vae = Vae(self.real.manifest, self.real.prior, self.real._encoder, decoder, "test")
+        self.service.vae = Vae(
+            self.real.manifest, self.real.prior, self.real._encoder, decoder, self.real.graphs
+        )
         decoder.start()
 
     def run(self, rows: NDArray[Any]) -> tuple[NDArray[Any], ...]:

@@ -1,7 +1,6 @@
 """Health, description and metrics."""
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -10,11 +9,10 @@ import pytest
 from app.api.schemas import ModelAnswer
 from app.errors import ModelFolderError
 from app.main import create_app
-from app.model.manifest import Int8Files, Int8Loss, describe_file, read_model_folder, write_manifest
 from app.settings import Settings
 from tests.app.api.test_endpoints import Gate, check_problem
 from tests.app.conftest import Serve, client_of, state_behind
-from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH, write_tiny_model
+from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH, add_int8, write_tiny_model
 
 
 async def test_the_model_is_described_as_its_manifest_has_it(serve: Serve) -> None:
@@ -37,6 +35,9 @@ async def test_the_model_is_described_as_its_manifest_has_it(serve: Serve) -> No
         "latent_dim": LATENT_DIM,
         "provider": "CPUExecutionProvider",
         "precision": "fp32",
+        "encoder_precision": "fp32",
+        "self_check": None,
+        "refines": False,
         "max_items": 7,
         "metrics": {"psnr": 10.0},
     }
@@ -47,17 +48,31 @@ async def test_int8_is_served_where_it_is_asked_for(serve: Serve, tmp_path: Path
     other = write_tiny_model(tmp_path / "2", seed=1)
     latents = {"latents": [[0.5] * LATENT_DIM]}
     answers = []
-    for half in ("encoder", "decoder"):
-        (folder / f"{half}-int8.onnx").write_bytes((other / f"{half}.onnx").read_bytes())
-    encoder, decoder = (describe_file(folder / f"{half}-int8.onnx") for half in ("encoder", "decoder"))
-    manifest = read_model_folder(folder).manifest
-    int8 = Int8Files(encoder, decoder, Int8Loss(pictures=1, psnr=0.0, latents=0.0))
-    write_manifest(folder, replace(manifest, files=replace(manifest.files, int8=int8)))
+    add_int8(folder, *((other / f"{half}.onnx").read_bytes() for half in ("encoder", "decoder")))
     for model, precision in ((folder, "int8"), (other, "fp32"), (folder, "fp32")):
         async with serve(model_dir=model, precision=precision) as client:
-            assert (await client.get("/model")).json()["precision"] == precision
+            content = (await client.get("/model")).json()
+            assert content["precision"] == content["encoder_precision"] == precision
+            assert content["self_check"] is None
             answers.append((await client.post("/decode", json=latents)).content)
     assert answers[0] == answers[1] != answers[2]
+
+
+async def test_a_self_check_decides_unless_the_setting_does(serve: Serve, tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path, refiner=True)
+    add_int8(folder, *((folder / f"{half}.onnx").read_bytes() for half in ("encoder", "decoder")))
+    async with serve(model_dir=folder) as client:
+        content = (await client.get("/model")).json()
+        metrics = (await client.get("/metrics")).text
+    check = content["self_check"]
+    assert check["grey_levels"] == check["worst_grey_levels"] == 0
+    assert min(check["fp32_seconds"], check["int8_seconds"]) > 0
+    faster = check["int8_seconds"] <= 0.9 * check["fp32_seconds"]
+    assert content["precision"] == ("int8" if faster else "fp32")
+    assert content["encoder_precision"] == "fp32"
+    assert content["refines"] is True
+    for graph, precision in (("encoder", "fp32"), ("decoder", content["precision"])):
+        assert f'car_vae_precision{{graph="{graph}",precision="{precision}"}} 1.0' in metrics
 
 
 async def test_int8_is_refused_where_there_is_none(serve: Serve) -> None:

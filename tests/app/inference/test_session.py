@@ -24,9 +24,10 @@ from app.inference.session import (
     decoder_graph,
     encoder_graph,
     open_sessions,
+    refiner_graph,
 )
 from app.model.manifest import Int8Files, Int8Loss, Manifest, read_model_folder
-from tests.tiny_model import random_images, write_tiny_model
+from tests.tiny_model import random_images, refined_by_tiny_model, write_tiny_model
 
 ON_CPU = SessionSpec("cpu", max_batch_rows=4)
 
@@ -66,7 +67,7 @@ def identity(dim: int | str = 2, rows: int | str = "N", outputs: tuple[str, ...]
 
 def identity_spec(dim: int = 2) -> GraphSpec:
     return GraphSpec(
-        "identity.onnx", TensorSpec("x", "float32", (dim,)), (TensorSpec("y", "float32", (dim,)),)
+        "identity.onnx", (TensorSpec("x", "float32", (dim,)),), (TensorSpec("y", "float32", (dim,)),)
     )
 
 
@@ -111,6 +112,18 @@ def test_batches_are_padded_to_the_next_allowed_size_and_cut_again() -> None:
         (result,) = session.run(rows)
         np.testing.assert_array_equal(result, rows)
     assert sizes == [1, 2, 4, 4, 6, 6]
+
+
+def test_every_input_is_padded(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path, refiner=True)
+    read = read_model_folder(folder)
+    assert read.manifest.files.refiner is not None
+    graph = refiner_graph(read.manifest, read.manifest.files.refiner)
+    inner = ort.InferenceSession(folder / "refiner.onnx", providers=[CPU])
+    session = Session(graph, inner, 4, (4,))
+    images, latents = random_images(3), np.ones((3, 8), np.float32)
+    (refined,) = session.run(images, latents)
+    np.testing.assert_allclose(refined, refined_by_tiny_model(images, latents), atol=1e-5)
 
 
 def test_reports_the_provider_it_runs_on(
@@ -164,7 +177,7 @@ def test_the_graphs_are_named_after_the_files_of_the_precision(manifest: Manifes
     both = replace(manifest, files=replace(manifest.files, int8=int8))
     assert [graph(both).name for graph in (encoder_graph, decoder_graph)] == ["encoder.onnx", "decoder.onnx"]
     assert [graph(both, "int8").name for graph in (encoder_graph, decoder_graph)] == ["e8.onnx", "d8.onnx"]
-    assert encoder_graph(both, "int8").input == encoder_graph(both).input
+    assert encoder_graph(both, "int8").inputs == encoder_graph(both).inputs
 
 
 @pytest.mark.parametrize(

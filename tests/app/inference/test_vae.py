@@ -1,6 +1,8 @@
 """What the model gives, over batchers and sessions of a tiny real one."""
 
 import asyncio
+import json
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,17 +15,25 @@ from numpy.typing import NDArray
 from app.errors import InferenceFailed, InvalidField, ModelFolderError, NotReady, QueueFull
 from app.images.quality import psnr, ssim
 from app.inference.session import SessionSpec
-from app.inference.vae import Vae, load_vae
+from app.inference.vae import Graphs, Vae, load_vae
 from app.model.interpolation import even_lambdas
 from app.model.latents import standard_draws
 from app.model.manifest import read_model_folder
 from app.timings import Timings
-from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH, random_images, write_tiny_model
+from tests.tiny_model import (
+    HEIGHT,
+    LATENT_DIM,
+    WIDTH,
+    add_int8,
+    random_images,
+    refined_by_tiny_model,
+    write_tiny_model,
+)
 
 
 class Observer:
     def __init__(self) -> None:
-        self.sizes: dict[str, list[int]] = {"encoder": [], "decoder": []}
+        self.sizes: dict[str, list[int]] = {"encoder": [], "decoder": [], "refiner": []}
 
     def batch(self, batcher: str, rows: int, run_seconds: float, queued_rows: int) -> None:
         assert run_seconds >= 0
@@ -35,10 +45,10 @@ class Observer:
 
 
 def load(folder: Path, observer: Observer | None = None, **limits: Any) -> Vae:
-    limits = {"max_queue_rows": 200, "queue_timeout": 10.0} | limits
+    limits = {"max_queue_rows": 200, "max_refine_rows": 100, "queue_timeout": 10.0} | limits
     return load_vae(
         read_model_folder(folder),
-        SessionSpec("cpu", max_batch_rows=4),
+        SessionSpec("cpu", max_batch_rows=4, precision="auto"),
         observer=observer or Observer(),
         **limits,
     )
@@ -64,7 +74,7 @@ async def vae(folder: Path, observer: Observer) -> AsyncIterator[Vae]:
 
 async def test_knows_its_model_and_provider(vae: Vae) -> None:
     assert vae.manifest.id == "tiny-vae/1"
-    assert vae.provider == "CPUExecutionProvider"
+    assert vae.graphs == Graphs("CPUExecutionProvider", "fp32", "fp32")
     assert vae.prior is not None
     assert vae.health().healthy
 
@@ -179,12 +189,12 @@ async def test_rows_of_another_kind_never_reach_a_batch(vae: Vae, observer: Obse
         await vae.encode(images)
     with pytest.raises(ValueError, match=r"rows must be float32 \(8,\)"):
         await vae.decode(images)
-    assert observer.sizes == {"encoder": [], "decoder": []}
+    assert observer.sizes == {"encoder": [], "decoder": [], "refiner": []}
 
 
 async def test_a_probe_runs_one_row_through_encoder_and_decoder(vae: Vae, observer: Observer) -> None:
     await vae.probe()
-    assert observer.sizes == {"encoder": [1], "decoder": [1]}
+    assert observer.sizes == {"encoder": [1], "decoder": [1], "refiner": []}
 
 
 async def test_after_drain_nothing_is_accepted(folder: Path) -> None:
@@ -219,6 +229,93 @@ async def test_limits_reach_the_batchers(folder: Path) -> None:
     await vae.drain()
 
 
+@pytest.fixture(scope="module")
+def refining_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("refining"), refiner=True)
+
+
+async def test_refined_means_are_decoded_and_the_deviations_stay(refining_folder: Path) -> None:
+    observer = Observer()
+    vae = load(refining_folder, observer)
+    vae.start()
+    images, timings = random_images(3), Timings()
+    own = await vae.encode(images)
+    refined = await vae.encode(images, timings, refine=True)
+    np.testing.assert_allclose(refined.mean, refined_by_tiny_model(images, own.mean), atol=1e-5)
+    np.testing.assert_array_equal(refined.std, own.std)
+    assert set(timings.seconds) == {"queue", "inference", "refine"}
+    np.testing.assert_array_equal(await vae.refine(images, own.mean), refined.mean)
+    reconstruction = await vae.reconstruct(images, refine=True, measure=True)
+    np.testing.assert_array_equal(reconstruction.posterior.mean, refined.mean)
+    np.testing.assert_array_equal(reconstruction.images, await vae.decode(refined.mean))
+    assert reconstruction.quality is not None
+    np.testing.assert_array_equal(reconstruction.quality.psnr, psnr(images, reconstruction.images))
+    assert sum(observer.sizes["refiner"]) == 9
+    assert vae.queued_rows() == {"encoder": 0, "refiner": 0, "decoder": 0}
+    with pytest.raises(ValueError, match=r"rows must be float32 \(8,\)"):
+        await vae.refine(images, own.mean[:, :7])
+    await vae.drain()
+
+
+@pytest.mark.parametrize(("has_one", "reason"), [(True, "switched off in this"), (False, "has no refiner")])
+async def test_without_a_refiner_it_says_why(
+    folder: Path, refining_folder: Path, has_one: bool, reason: str
+) -> None:
+    vae = load(refining_folder, max_refine_rows=0) if has_one else load(folder)
+    vae.start()
+    assert not vae.refines
+    assert "refiner" not in vae.queued_rows()
+    with pytest.raises(InvalidField, match=rf"^query\.refine: must be false or left out: .*{reason}"):
+        await vae.encode(random_images(1), refine=True)
+    await vae.drain()
+
+
+async def test_a_refiner_that_fails_leaves_the_rest_healthy(
+    refining_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae = load(refining_folder)
+
+    def fails(_: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        raise RuntimeError("out of memory")
+
+    assert vae._refiner is not None
+    monkeypatch.setattr(vae._refiner.batcher, "_infer", fails)
+    vae.start()
+    with pytest.raises(InferenceFailed):
+        await vae.encode(random_images(1), refine=True)
+    assert not vae._refiner.batcher.health().healthy
+    assert vae.health().healthy
+    assert len((await vae.encode(random_images(1))).mean) == 1
+    await vae.drain()
+
+
+async def test_what_was_accepted_is_refined_before_the_end(refining_folder: Path) -> None:
+    vae = load(refining_folder)
+    vae.start()
+    accepted = asyncio.create_task(vae.reconstruct(random_images(20), refine=True))
+    await asyncio.sleep(0)
+    await vae.drain()
+    assert len((await accepted).images) == 20
+
+
+def test_workers_of_a_service_decide_alike(folder: Path, tmp_path: Path) -> None:
+    """What the first has measured is what the second goes by, whatever it would measure itself."""
+    copy, shared = tmp_path / "model", tmp_path / "shared"
+    shutil.copytree(folder, copy)
+    shared.mkdir()
+    add_int8(copy, (folder / "encoder.onnx").read_bytes(), (folder / "decoder.onnx").read_bytes())
+    first = load(copy, shared=shared).graphs
+    (path,) = shared.iterdir()
+    for seconds, decoder in ((1.0, "int8"), (1e-9, "fp32")):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "fp32_seconds": seconds}))
+        graphs = load(copy, shared=shared).graphs
+        assert (graphs.encoder, graphs.decoder) == ("fp32", decoder)
+        assert graphs.check is not None
+        assert graphs.check.fp32_seconds == seconds
+        assert first.check is not None
+        assert graphs.check.int8_seconds == first.check.int8_seconds
+
+
 def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
     folder = write_tiny_model(tmp_path)
     (folder / "decoder.onnx").write_bytes((folder / "encoder.onnx").read_bytes())
@@ -242,7 +339,7 @@ class Broken:
 
 def broken(vae: Vae, *values: float) -> Vae:
     batcher: Any = Broken(*values)
-    return Vae(vae.manifest, vae.prior, batcher, batcher, "test")
+    return Vae(vae.manifest, vae.prior, batcher, batcher, Graphs("test"))
 
 
 @pytest.mark.parametrize("values", [(np.nan, 0), (np.inf, 0), (0, np.nan), (0, np.inf), (0, 1000)])

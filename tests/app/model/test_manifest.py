@@ -11,14 +11,12 @@ from pydantic import ValidationError
 from app.errors import ModelFolderError
 from app.model.manifest import (
     ImageSize,
-    Int8Files,
-    Int8Loss,
     describe_file,
     read_model_file,
     read_model_folder,
     write_manifest,
 )
-from tests.tiny_model import write_tiny_model
+from tests.tiny_model import add_int8, write_tiny_model
 
 
 @pytest.fixture
@@ -166,16 +164,6 @@ def test_what_could_not_be_read_cannot_be_written(folder: Path) -> None:
         replace(manifest, metrics={"psnr": float("inf")})
 
 
-def add_int8(folder: Path) -> None:
-    """Files that stand for int8 graphs."""
-    for half in ("encoder", "decoder"):
-        (folder / f"{half}-int8.onnx").write_bytes(half.encode())
-    encoder, decoder = (describe_file(folder / f"{half}-int8.onnx") for half in ("encoder", "decoder"))
-    manifest = read_model_folder(folder).manifest
-    int8 = Int8Files(encoder, decoder, Int8Loss(pictures=9, psnr=-0.01, latents=0.02))
-    write_manifest(folder, replace(manifest, files=replace(manifest.files, int8=int8)))
-
-
 def test_a_folder_written_before_there_were_int8_graphs_is_read(folder: Path) -> None:
     edit(folder, lambda document: document["files"].pop("int8"))
     files = read_model_folder(folder).manifest.files
@@ -187,7 +175,7 @@ def test_a_folder_written_before_there_were_int8_graphs_is_read(folder: Path) ->
 
 
 def test_int8_graphs_are_given_when_asked_for(folder: Path) -> None:
-    add_int8(folder)
+    add_int8(folder, b"encoder", b"decoder")
     files = read_model_folder(folder).manifest.files
     assert [file.path for file in files.graphs("fp32")] == ["encoder.onnx", "decoder.onnx"]
     assert [file.path for file in files.graphs("int8")] == ["encoder-int8.onnx", "decoder-int8.onnx"]
@@ -195,16 +183,31 @@ def test_int8_graphs_are_given_when_asked_for(folder: Path) -> None:
     assert files.int8.loss.psnr == -0.01
 
 
+def test_a_folder_written_before_there_were_refiners_is_read(folder: Path) -> None:
+    edit(folder, lambda document: document["files"].pop("refiner"))
+    assert read_model_folder(folder).manifest.files.refiner is None
+
+
+def test_a_refiner_is_verified_too(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path, refiner=True)
+    read = read_model_folder(folder)
+    assert read.manifest.files.refiner is not None
+    assert read.content(read.manifest.files.refiner) == (folder / "refiner.onnx").read_bytes()
+    (folder / "refiner.onnx").write_bytes(b"altered")
+    with pytest.raises(ModelFolderError, match=r"refiner\.onnx has 7 bytes"):
+        read_model_folder(folder)
+
+
 @pytest.mark.parametrize("half", ["encoder", "decoder"])
 def test_int8_graphs_are_verified_too(folder: Path, half: str) -> None:
-    add_int8(folder)
+    add_int8(folder, b"encoder", b"decoder")
     (folder / f"{half}-int8.onnx").write_bytes(b"altered")
     with pytest.raises(ModelFolderError, match=rf"{half}-int8\.onnx was altered"):
         read_model_folder(folder)
 
 
 def test_half_a_pair_of_int8_graphs_is_refused(folder: Path) -> None:
-    add_int8(folder)
+    add_int8(folder, b"encoder", b"decoder")
     edit(folder, lambda document: document["files"]["int8"].pop("decoder"))
     with pytest.raises(ModelFolderError, match=r"files\.int8\.decoder: "):
         read_model_folder(folder)

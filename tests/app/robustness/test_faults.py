@@ -49,7 +49,9 @@ class Patient:
             run_limit=run_limit,
         )
         self.decoder = decoder
-        self.service.vae = Vae(self.real.manifest, self.real.prior, self.real._encoder, decoder, "test")
+        self.service.vae = Vae(
+            self.real.manifest, self.real.prior, self.real._encoder, decoder, self.real.graphs
+        )
         decoder.start()
 
     async def end(self) -> None:

@@ -71,8 +71,10 @@ def test_rows_and_runs_are_counted_by_graph() -> None:
 
 def test_what_is_served_is_told() -> None:
     counted = metrics()
-    counted.serving("car-vae/1", "CPUExecutionProvider")
+    counted.serving("car-vae/1", "CPUExecutionProvider", {"encoder": "fp32", "decoder": "int8"})
     assert sample(counted, "car_vae_info", model="car-vae/1", provider="CPUExecutionProvider") == 1
+    assert sample(counted, "car_vae_precision", graph="encoder", precision="fp32") == 1
+    assert sample(counted, "car_vae_precision", graph="decoder", precision="int8") == 1
 
 
 def test_buckets_reach_beyond_the_queue_timeout() -> None:

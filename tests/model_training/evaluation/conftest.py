@@ -33,20 +33,32 @@ class Mirror:
 @pytest.fixture(scope="session")
 def feature_file(cars: ImageArray, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A feature network for images of 24 x 16, as a file."""
-    recipe = dataclasses.replace(
-        simclr.FeatureRecipe.load(simclr.DEFAULT_RECIPE),
-        width=24,
-        height=16,
-        channels=(16, 32),
-        features=8,
-        epochs=4,
-        batch_size=32,
-    )
-    path = tmp_path_factory.mktemp("features") / "features.onnx"
-    simclr.export_network(simclr.fit(recipe, cars), recipe, path)
-    return path
+    return _train(cars, tmp_path_factory.mktemp("features") / "features.onnx", seed=0, first_stride=4)
 
 
 @pytest.fixture
 def network(feature_file: Path) -> FeatureNetwork:
     return FeatureNetwork(feature_file)
+
+
+@pytest.fixture(scope="session")
+def second_network(cars: ImageArray, tmp_path_factory: pytest.TempPathFactory) -> FeatureNetwork:
+    """Another one for images of the same size."""
+    path = _train(cars, tmp_path_factory.mktemp("features") / "features.onnx", seed=1, first_stride=2)
+    return FeatureNetwork(path)
+
+
+def _train(cars: ImageArray, path: Path, *, seed: int, first_stride: int) -> Path:
+    recipe = dataclasses.replace(
+        simclr.FeatureRecipe.load(simclr.DEFAULT_RECIPE),
+        seed=seed,
+        width=24,
+        height=16,
+        channels=(16, 32),
+        first_stride=first_stride,
+        features=8,
+        epochs=4,
+        batch_size=32,
+    )
+    simclr.export_network(simclr.fit(recipe, cars), recipe, path)
+    return path

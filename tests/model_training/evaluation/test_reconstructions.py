@@ -9,10 +9,12 @@ import pytest
 from app.images.arrays import ImageArray
 from model_training.backends.onnx_backend import OnnxBackend
 from model_training.backends.torch_backend import TorchBackend
+from model_training.data.synthetic import draw_cars
 from model_training.evaluation.reconstructions import (
     binary_cross_entropy,
     bits_per_dim,
     evaluate_reconstructions,
+    ssimulacra2,
 )
 from tests.model_training.evaluation.conftest import Mirror
 
@@ -24,6 +26,17 @@ def test_reconstructions_off_by_ten_grey_levels_have_the_figures_that_follow(car
     assert figures["kl"] == pytest.approx(2.0)
     assert figures["active_units"] == figures["active_units_burda"] == 1
     assert 0.5 < figures["ssim"] < 1
+
+
+def test_ssimulacra2_is_100_of_the_same_and_lower_for_stripes_than_for_as_large_an_offset() -> None:
+    images = draw_cars(3, 96, 64, seed=4) // 2 + 64
+    signs = np.where(np.arange(96) // 4 % 2 == 0, 1, -1)[:, None]
+    same = ssimulacra2(images, images)
+    striped = ssimulacra2(images, (images + 8 * signs).astype(np.uint8))
+    lighter = ssimulacra2(images, images + 8)
+    np.testing.assert_array_equal(same, [100, 100, 100])
+    assert (striped < lighter - 15).all()
+    assert (lighter < 100).all()
 
 
 def test_bits_per_dim_are_the_mean_code_length_of_noisy_values_and_the_kl() -> None:

@@ -46,6 +46,26 @@ def test_fitted_samples_are_nearer_to_photographs_than_standard_ones(
     assert {name for name in figures if "fitted" in name or "close" in name} == set(figures) - set(without)
 
 
+def test_a_second_network_judges_likeness_again_and_changes_nothing_else(
+    exported_model: Path,
+    cars: ImageArray,
+    other_cars: ImageArray,
+    network: FeatureNetwork,
+    second_network: FeatureNetwork,
+    fitted: Prior,
+) -> None:
+    given = OnnxBackend(exported_model), fitted, other_cars, cars
+    alone, by_the_second = evaluate_samples(*given, network), evaluate_samples(*given, second_network)
+    both = evaluate_samples(*given, network, second_network)
+    likeness = {
+        name for name in alone if name.removeprefix("prior_").startswith(("frechet", "precision", "recall"))
+    }
+    assert len(likeness) == 20
+    second = {f"second_{name}": by_the_second[name] for name in likeness}
+    assert both == pytest.approx({**alone, **second})
+    assert all(both[f"second_{name}"] != both[name] for name in likeness if "frechet" in name)
+
+
 class Copier(Mirror):
     """Reconstructs perfectly and, whatever latents it is given, else repeats images it was trained on."""
 
@@ -66,10 +86,11 @@ def test_a_network_for_images_of_another_size_is_refused(
     finished_run: Path, cars: ImageArray, other_cars: ImageArray, network: FeatureNetwork
 ) -> None:
     backend = TorchBackend(finished_run)
-    network = copy.copy(network)
-    network.width = 96
-    with pytest.raises(ValueError, match="takes pictures of 96 x 16 and the model makes 24 x 16"):
-        evaluate_samples(backend, None, other_cars, cars, network)
+    wider = copy.copy(network)
+    wider.width = 96
+    for networks in ((wider,), (network, wider)):
+        with pytest.raises(ValueError, match="takes pictures of 96 x 16 and the model makes 24 x 16"):
+            evaluate_samples(backend, None, other_cars, cars, *networks)
 
 
 def test_too_few_images_to_judge_samples_are_refused(

@@ -130,7 +130,17 @@ def test_recipes_that_cannot_be_used_are_refused_by_name(tmp_path: Path, text: s
         FeatureRecipe.load(tmp_path / "bad.toml")
 
 
-def test_the_default_recipe_lies_beside_the_module() -> None:
-    recipe = FeatureRecipe.load(DEFAULT_RECIPE)
+def test_the_recipes_beside_the_module_are_of_two_networks_of_one_image_size() -> None:
+    first = FeatureRecipe.load(DEFAULT_RECIPE)
+    second = FeatureRecipe.load(DEFAULT_RECIPE.with_name("features-2.toml"))
     assert DEFAULT_RECIPE.parent == Path(simclr.__file__).parent
-    assert (recipe.width, recipe.height) == (96, 64)
+    assert (first.width, first.height) == (second.width, second.height) == (96, 64)
+    assert first.seed != second.seed
+    assert first.channels != second.channels
+    assert first.first_stride != second.first_stride
+
+
+@pytest.mark.parametrize(("stride", "size"), [(2, (16, 24)), (4, (8, 12))])
+def test_the_first_stage_divides_the_sides_by_its_stride(stride: int, size: tuple[int, int]) -> None:
+    extractor = FeatureExtractor(dataclasses.replace(RECIPE, first_stride=stride))
+    assert extractor.stages[0](torch.zeros(1, 3, 32, 48)).shape[2:] == size

@@ -117,7 +117,7 @@ def test_rounded_matrices_are_what_float16_holds_and_biases_stay() -> None:
 def test_a_traced_graph_takes_any_number_of_rows_under_the_names_given() -> None:
     torch.manual_seed(0)
     layer = nn.Linear(3, 4)
-    graph = trace_graph(layer, torch.zeros(2, 3), ["rows"], ["result"])
+    graph = trace_graph(layer, (torch.zeros(2, 3),), ["rows"], ["result"])
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     for count in (1, 5):
         rows = np.random.default_rng(count).random((count, 3), dtype=np.float32)

@@ -68,6 +68,7 @@ class Server:
     def environment(self, model_dir: Path, port: int, variant: str) -> dict[str, str]:
         """The environment that it runs in."""
         service = {"CAR_VAE_MODEL_DIR": str(model_dir), "CAR_VAE_PORT": str(port), "CAR_VAE_DEVICE": "cpu"}
+        service["CAR_VAE_PRECISION"] = "fp32"  # as the graphs that all others run
         bench = {"BENCH_MODEL_DIR": str(model_dir), "BENCH_PORT": str(port), "PYTHONPATH": str(REPOSITORY)}
         bench |= ONE_THREAD_EACH
         return {**os.environ, **(service if self.ours else bench), **self.variants[variant]}

@@ -1,0 +1,1 @@
+"""Refinement of latents: the decoder's derivatives, the solver that uses them, what it is fitted by."""
