@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from types import FrameType
 
 from fastapi import FastAPI
@@ -20,6 +21,7 @@ from app.images.worker_pool import WorkerPool
 from app.inference.session import BATCH_ROWS, SessionSpec
 from app.inference.vae import Vae, load_vae
 from app.model.manifest import ModelFolder, read_model_folder
+from app.server.compression import Compression
 from app.server.metrics import Metrics, shared_folder
 from app.server.middleware import ApiKey, BodyLimit, FaultsAsProblems, RequestLog, StartupErrorLine
 from app.server.problem_details import on_http_exception, on_service_error
@@ -63,6 +65,7 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
     middleware.append(
         Middleware(BodyLimit, max_body_bytes=settings.max_body_bytes, max_held_bytes=settings.max_held_bytes)
     )
+    middleware.append(Middleware(Compression))
     app = FastAPI(
         title="car-vae",
         version=version(),
@@ -84,9 +87,15 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # else looked up for every request
     )
-    app.state.app_state = AppState(settings, metrics, folder)
-    document = openapi.document(app, protected if keys else frozenset())
-    app.openapi = lambda: document  # type: ignore[method-assign]  # FastAPI's own way to extend it
+    state = app.state.app_state = AppState(settings, metrics, folder)
+
+    @cache
+    def document(latent_dim: int | None) -> openapi.Document:
+        limits = openapi.Limits(latent_dim, settings.max_items, settings.max_output_pixels)
+        return openapi.document(app, protected if keys else frozenset(), limits)
+
+    # FastAPI's own way to extend it; made when it is first asked for.
+    app.openapi = lambda: document(state.vae and state.vae.manifest.latent_dim)  # type: ignore[method-assign]
     return app
 
 

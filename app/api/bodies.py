@@ -116,8 +116,10 @@ def _parse_form(body: bytes, content_type: str, max_items: int) -> Upload:
             message = f"must be at most {MAX_FIELD_BYTES} bytes long; a picture is the field `{IMAGE_FIELD}`"
             raise InvalidField([(name, message)])
         values = upload.fields.setdefault(name, [])
+        if len(values) == MAX_FIELDS:
+            raise InvalidField([(name, f"must be given {MAX_FIELDS} times at most")])
         values.append(content.decode("utf-8", "replace"))
-        if len(upload.fields) > MAX_FIELDS or len(values) > MAX_FIELDS:
+        if len(upload.fields) > MAX_FIELDS:
             raise TooManyItems(f"more than {MAX_FIELDS} form fields")
     return upload
 

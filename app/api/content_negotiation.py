@@ -21,8 +21,8 @@ class Representation:
 
     Attributes:
         suffix: of the paths that answer in it, behind a dot.
-        max_side: most pixels of a side: of JPEG what libjpeg writes, of the others what the format has room
-            for; the images in JSON are files of their own.
+        max_side: most pixels of a side: of JPEG what libjpeg writes, of AVIF what libavif reads, of others
+            what the format has room for; the images in JSON are files of their own.
     """
 
     suffix: str
@@ -39,7 +39,7 @@ REPRESENTATIONS: dict[Format, Representation] = {
     "png": Representation("png", "image/png"),
     "jpeg": Representation("jpg", "image/jpeg", 65_500),
     "webp": Representation("webp", "image/webp", 16_383),
-    "avif": Representation("avif", "image/avif", 65_535),
+    "avif": Representation("avif", "image/avif", 32_768),
     "gif": Representation("gif", "image/gif", 65_535),
     "json": Representation("json", "application/json"),
     "npy": Representation("npy", "application/x-npy"),
@@ -80,8 +80,8 @@ def format_of(path: str) -> Format | None:
 def choose_format(request: Request, offered: Sequence[Format], of_path: Format | None = None) -> Choice:
     """The format of the answer: that of the path, else ?format=, else what Accept prefers (RFC 9110, 12.5.1).
 
-    Among formats the client likes equally, one it names goes before one that a wildcard covers, and the order
-    of `offered` decides the rest.
+    Among formats the client likes equally, one it names goes before one that a wildcard covers, AVIF before
+    others that it names, and the order of `offered` decides the rest.
 
     Args:
         of_path: the format that the suffix of the path names.
@@ -108,10 +108,17 @@ def _preferred(request: Request, offered: Sequence[Format]) -> Format:
         return offered[0]
     ranges = _parse_accept(accept)
     media_types = {name: REPRESENTATIONS[name].media_type for name in offered}
-    best = max(offered, key=lambda name: _preference(ranges, media_types[name]))
+    best = max(
+        offered, key=lambda name: (*_preference(ranges, media_types[name]), _is_named_avif(ranges, name))
+    )
     if _preference(ranges, media_types[best])[0] == 0:
         raise NotAcceptable(f"this endpoint answers in {', '.join(media_types.values())}")
     return best
+
+
+def _is_named_avif(ranges: dict[str, float], name: Format) -> bool:
+    """A browser that reads AVIF says so beside all else that it reads, and no format is smaller."""
+    return name == "avif" and REPRESENTATIONS[name].media_type in ranges
 
 
 def _parse_accept(accept: str) -> dict[str, float]:

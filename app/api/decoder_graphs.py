@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from app.api.openapi import file_answer, parameters, problems
+from app.api.openapi import file_answer, kept, parameters, problems
 from app.api.routing import Router
 from app.api.schemas import DecoderQuery
 from app.api.validation import from_query
 from app.errors import NotOffered
 from app.model.manifest import ModelFile, ModelFolder, Precision
+from app.server.entity_tags import is_known
 from app.state import AppState, state_of
 
 MEDIA_TYPE = "application/octet-stream"
@@ -22,7 +23,7 @@ CHUNK_BYTES = 64 * 2**10
 PATHS: dict[Precision, str] = {"fp32": "/model/decoder.onnx", "int8": "/model/decoder-int8.onnx"}
 
 router = Router(tags=["model"], default_response_class=Response)
-DESCRIBED = file_answer(MEDIA_TYPE, "ETag") | problems(404, 422, 503)
+DESCRIBED = kept(file_answer(MEDIA_TYPE)) | problems(404, 422, 503)
 
 
 @router.get(PATHS["fp32"], summary="The decoder", openapi_extra=parameters(DecoderQuery), responses=DESCRIBED)
@@ -65,7 +66,7 @@ def _graph(request: Request, precision: Precision) -> Response:
     # The address without a digest leads to another file when another model is served.
     lifetime = "no-cache" if query.sha256 is None else "max-age=31536000, immutable"
     headers = {"ETag": f'"{file.sha256}"', "Cache-Control": f"{reach}, {lifetime}"}
-    if _is_known(request, headers["ETag"]):
+    if is_known(request.headers, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     headers["Content-Length"] = str(file.bytes)
     if request.method == "HEAD":
@@ -80,12 +81,6 @@ def _offered(state: AppState, precision: Precision) -> tuple[ModelFolder, ModelF
     if file is None:
         raise NotOffered(f"the model that is served has no {precision} decoder; /model lists those there are")
     return state.decoders, file
-
-
-def _is_known(request: Request, etag: str) -> bool:
-    """Whether the client has it already (RFC 9110, 13.1.2)."""
-    tags = [tag.strip() for tag in ",".join(request.headers.getlist("if-none-match")).split(",")]
-    return tags == ["*"] or etag in [tag.removeprefix("W/") for tag in tags]
 
 
 async def _chunks(content: bytes) -> AsyncIterator[memoryview]:

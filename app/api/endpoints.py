@@ -1,5 +1,7 @@
 """Endpoints of the model: each is declared here once, with its query, bodies, answers and errors."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 from fastapi import Query
@@ -8,8 +10,16 @@ from starlette.responses import Response
 from app.api.bodies import IMAGE_FIELD
 from app.api.inference_request import InferenceRequest
 from app.api.json_body import parse_json
-from app.api.openapi import BODY_ERRORS, QUEUE_ERRORS, answers, image_bodies, json_body, problems
-from app.api.responses import Fields, cache_control, image_response, json_response
+from app.api.openapi import BODY_ERRORS, QUEUE_ERRORS, answers, image_bodies, json_body, kept, problems
+from app.api.responses import (
+    ANIMATIONS,
+    Fields,
+    image_response,
+    json_response,
+    latents_response,
+    npy_response,
+    repeatable_response,
+)
 from app.api.routing import InferenceRoute, Router
 from app.api.schemas import (
     DEFAULT_STEPS,
@@ -29,10 +39,11 @@ from app.api.schemas import (
     SampleAnswer,
     SampleOptions,
     SampleQuery,
+    SeedPathQuery,
 )
 from app.api.validation import check_path, from_form, from_json, merged, path_options
 from app.errors import TooManyItems, UnsupportedBody
-from app.model.interpolation import even_lambdas
+from app.model.interpolation import Method, even_lambdas
 from app.model.latents import Latents, new_seed, posterior_draws
 from app.server.disconnect import CancelOnDisconnect
 
@@ -43,7 +54,7 @@ router = Router(route_class=InferenceRoute, tags=["model"], default_response_cla
     "/encode",
     summary="Images to latents",
     openapi_extra=image_bodies(PicturesForm),
-    responses=answers(EncodeAnswer, EncodeQuery) | problems(*BODY_ERRORS, 406, *QUEUE_ERRORS),
+    responses=answers(EncodeAnswer, EncodeQuery, "X-Model") | problems(*BODY_ERRORS, 406, *QUEUE_ERRORS),
 )
 async def encode(request: InferenceRequest, query: Annotated[EncodeQuery, Query()]) -> Response:
     """The posterior of each image: mean and standard deviation."""
@@ -56,7 +67,9 @@ async def encode(request: InferenceRequest, query: Annotated[EncodeQuery, Query(
     latents = posterior.mean
     if query.sample:
         latents = posterior_draws(posterior.mean, posterior.std, _seed(query.seed))
-    return json_response({"model": request.vae.manifest.id, "latents": latents, "std": posterior.std})
+    if request.format == "npy":
+        return npy_response(request, latents)
+    return json_response(request, {"latents": latents, "std": posterior.std})
 
 
 @router.post(
@@ -67,11 +80,11 @@ async def encode(request: InferenceRequest, query: Annotated[EncodeQuery, Query(
 )
 async def decode(request: InferenceRequest, query: Annotated[ImageQuery, Query()]) -> Response:
     """One latent gives its image, several give one grid, row by row. As JSON, a data URL for each."""
-    latents = request.latents_in(await request.json_body(LatentsBody))
+    latents, _ = await request.latents(LatentsBody)
     request.check_output(len(latents), query.size)
     with CancelOnDisconnect(request):
         images = await request.vae.decode(latents, request.timings)
-        return await image_response(request, images, {}, size=query.size)
+        return await image_response(request, images, {}, query)
 
 
 @router.post(
@@ -96,14 +109,14 @@ async def reconstruct(request: InferenceRequest, query: Annotated[ReconstructQue
         fields: Fields = {"latents": found.posterior.mean, "std": found.posterior.std}
         if found.quality is not None:
             fields |= {"psnr": found.quality.psnr, "ssim": found.quality.ssim}
-        return await image_response(request, found.images, fields, size=query.size)
+        return await image_response(request, found.images, fields, query)
 
 
 @router.post(
     "/sample",
     summary="New cars",
     openapi_extra=json_body(SampleOptions, required=False),
-    responses=answers(SampleAnswer, ImageQuery, "X-Model", "X-Seed")
+    responses=answers(SampleAnswer, SampleQuery, "X-Model", "X-Seed")
     | problems(*BODY_ERRORS, 406, *QUEUE_ERRORS),
 )
 async def sample(request: InferenceRequest, query: Annotated[SampleQuery, Query()]) -> Response:
@@ -112,33 +125,38 @@ async def sample(request: InferenceRequest, query: Annotated[SampleQuery, Query(
     if body and not request.has_json:
         raise UnsupportedBody("send JSON with the content type application/json, or an empty body")
     options = from_json(SampleOptions, parse_json(body)) if body else SampleOptions()
-    return await _draw(request, merged(SampleOptions, options, query), query.size)
+    options = merged(SampleOptions, options, query)
+    _check_sample(request, options, query)
+    return await _draw(request, options, query)
 
 
 @router.get(
     "/sample",
     summary="New cars, by address",
-    responses=answers(SampleAnswer, SampleQuery, "X-Model", "X-Seed")
+    responses=kept(answers(SampleAnswer, SampleQuery, "X-Model", "X-Seed"))
     | problems(406, 413, 422, *QUEUE_ERRORS),
 )
 async def sample_by_query(request: InferenceRequest, query: Annotated[SampleQuery, Query()]) -> Response:
-    """The same as POST /sample, for use as the source of an image. With a seed the answer may be cached."""
-    answer = await _draw(request, query, query.size)
-    answer.headers["Cache-Control"] = cache_control(request, repeatable=query.seed is not None)
+    """The same as POST /sample, for use as the source of an image. With a seed the answer may be kept."""
+    _check_sample(request, query, query)
+    if query.seed is not None:
+        return await repeatable_response(request, query, partial(_draw, request, query, query))
+    answer = await _draw(request, query, query)
+    answer.headers["Cache-Control"] = "no-store"
     return answer
 
 
-async def _draw(request: InferenceRequest, options: SampleOptions, size: int | None) -> Response:
+def _check_sample(request: InferenceRequest, options: SampleOptions, query: SampleQuery) -> None:
     if options.count > request.settings.max_items:
         raise TooManyItems(f"{options.count} pictures; at most {request.settings.max_items} are allowed")
-    request.check_output(options.count, size)
+    request.check_output(options.count, query.size)
+
+
+async def _draw(request: InferenceRequest, options: SampleOptions, query: SampleQuery) -> Response:
     seed = _seed(options.seed)
     with CancelOnDisconnect(request):
-        drawn = await request.vae.sample(
-            options.count, seed, options.temperature, options.prior, request.timings
-        )
-        fields: Fields = {"seed": seed, "latents": drawn.latents}
-        answer = await image_response(request, drawn.images, fields, size=size)
+        latents = await request.vae.draw(options.count, seed, options.temperature, options.prior)
+        answer = await latents_response(request, latents, {"seed": seed}, query)
     answer.headers["X-Seed"] = str(seed)
     return answer
 
@@ -150,27 +168,63 @@ async def _draw(request: InferenceRequest, options: SampleOptions, size: int | N
     responses=answers(PathAnswer, PathQuery, "X-Model") | problems(*BODY_ERRORS, 406, 409, *QUEUE_ERRORS),
 )
 async def interpolate(request: InferenceRequest, query: Annotated[PathQuery, Query()]) -> Response:
-    """Frames on the way along 2 to 16 latents or images: one row of them, an animation (gif), or JSON."""
-    if request.has_json:
-        body = await request.json_body(PathBody)
-        given: Latents | list[bytes] = request.latents_in(body)
-        options = path_options(body, query)
+    """Frames on the way along 2 to 16 latents or images: one row of them, an animation, or JSON."""
+    if request.has_json or request.has_npy:
+        latents, body = await request.latents(PathBody)
+        given: Latents | list[bytes] = latents
+        options = path_options(body, query) if body else PathOptions()
     else:
         upload = await request.upload()
         given = upload.images
         options = from_form(PathOptions, upload.fields, IMAGE_FIELD)
     options = merged(PathOptions, options, query)
-    check_path(options, len(given), query.model_fields_set)
-    lambdas = options.lambdas or even_lambdas(options.steps or DEFAULT_STEPS)
-    request.check_output(len(lambdas), query.size, columns=len(lambdas))
+    lambdas = _lambdas(request, options, len(given), query)
     with CancelOnDisconnect(request):
         if isinstance(given, list):
-            waypoints = (await request.vae.encode(await request.decode(given), request.timings)).mean
-        else:
-            waypoints = given
-        path = await request.vae.interpolate(waypoints, lambdas, options.method, request.timings)
-        fields: Fields = {"lambdas": lambdas, "latents": path.latents}
-        return await image_response(request, path.images, fields, size=query.size, columns=len(lambdas))
+            given = (await request.vae.encode(await request.decode(given), request.timings)).mean
+        return await _walk(request, given, lambdas, options.method, query)
+
+
+@router.get(
+    "/interpolate",
+    summary="A path through latent space, by address",
+    responses=kept(answers(PathAnswer, SeedPathQuery, "X-Model")) | problems(406, 422, *QUEUE_ERRORS),
+)
+async def interpolate_by_query(
+    request: InferenceRequest, query: Annotated[SeedPathQuery, Query()]
+) -> Response:
+    """The same as POST /interpolate along the cars of 2 to 16 seeds, for use as the source of an image. The
+    answer may be kept."""
+    lambdas = _lambdas(request, query, len(query.seed), query)
+
+    async def walk() -> Response:
+        with CancelOnDisconnect(request):
+            waypoints = await request.vae.draw_each(query.seed)
+            return await _walk(request, waypoints, lambdas, query.method, query)
+
+    return await repeatable_response(request, query, walk)
+
+
+def _lambdas(
+    request: InferenceRequest, options: PathOptions, waypoints: int, query: PathQuery
+) -> Sequence[float]:
+    """Where on the path the frames are that are asked for; what cannot be is refused."""
+    check_path(options, waypoints, query.model_fields_set)
+    lambdas = options.lambdas or even_lambdas(options.steps or DEFAULT_STEPS)
+    if query.animate:
+        request.restrict(tuple(ANIMATIONS), f"must be one of {', '.join(ANIMATIONS)} where `animate` is true")
+    request.check_output(len(lambdas), query.size, columns=len(lambdas), animated=query.animate)
+    return lambdas
+
+
+async def _walk(
+    request: InferenceRequest, waypoints: Latents, lambdas: Sequence[float], method: Method, query: PathQuery
+) -> Response:
+    """The frames along (W, L) waypoints, wherever these come from."""
+    latents = request.vae.path(waypoints, lambdas, method)
+    return await latents_response(
+        request, latents, {"lambdas": lambdas}, query, columns=len(lambdas), animated=query.animate
+    )
 
 
 def _seed(given: int | None) -> int:

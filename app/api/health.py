@@ -5,13 +5,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.decoder_graphs import decoder_list
-from app.api.openapi import answers, problems, text_answer
+from app.api.openapi import answers, kept, problems, text_answer
 from app.api.routing import Router
 from app.api.schemas import HealthAnswer, ModelAnswer
+from app.server.entity_tags import digest, is_known
 from app.server.metrics import MEDIA_TYPE as METRICS_TYPE
 from app.state import state_of
 
 FRESH = {"Cache-Control": "no-store"}
+ASKED_EACH_TIME = {"Cache-Control": "no-cache"}
 
 router = Router(tags=["service"], default_response_class=Response)
 
@@ -37,31 +39,34 @@ async def ready(request: Request) -> Response:
     return _json({"status": "ok"})
 
 
-@router.get("/model", summary="The served model", responses=answers(ModelAnswer) | problems(503))
+@router.get("/model", summary="The served model", responses=kept(answers(ModelAnswer)) | problems(503))
 async def model(request: Request) -> Response:
-    """What is served, and on what it runs."""
+    """What is served, and on what it runs. It may be kept, to be asked for again each time."""
     state = state_of(request)
     vae, _ = state.parts()
     manifest = vae.manifest
-    return _json(
-        {
-            "id": manifest.id,
-            "name": manifest.name,
-            "version": manifest.version,
-            "image_size": {"width": manifest.image_size.width, "height": manifest.image_size.height},
-            "latent_dim": manifest.latent_dim,
-            "parameters": manifest.parameters,
-            "provider": vae.graphs.provider,
-            "precision": vae.graphs.decoder,
-            "encoder_precision": vae.graphs.encoder,
-            "self_check": vae.graphs.check,
-            "refines": vae.refines,
-            "max_items": state.settings.max_items,
-            "metrics": manifest.metrics,
-            "directions": vae.directions,
-            "decoders": decoder_list(state),
-        }
-    )
+    content = {
+        "id": manifest.id,
+        "name": manifest.name,
+        "version": manifest.version,
+        "image_size": {"width": manifest.image_size.width, "height": manifest.image_size.height},
+        "latent_dim": manifest.latent_dim,
+        "parameters": manifest.parameters,
+        "provider": vae.graphs.provider,
+        "precision": vae.graphs.decoder,
+        "encoder_precision": vae.graphs.encoder,
+        "self_check": vae.graphs.check,
+        "refines": vae.refines,
+        "max_items": state.settings.max_items,
+        "metrics": manifest.metrics,
+        "directions": vae.directions,
+        "decoders": decoder_list(state),
+    }
+    text = _text(content)
+    headers = ASKED_EACH_TIME | {"ETag": f'W/"{digest([text.decode()])}"'}  # weak, as it may be packed
+    if is_known(request.headers, headers["ETag"]):
+        return Response(status_code=304, headers=headers | {"Vary": "Accept-Encoding"})
+    return Response(text, headers=headers, media_type="application/json")
 
 
 @router.get("/metrics", summary="Metrics of this process for Prometheus", responses=text_answer())
@@ -75,5 +80,8 @@ async def metrics(request: Request) -> Response:
 
 
 def _json(content: object) -> Response:
-    text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(text, headers=FRESH, media_type="application/json")
+    return Response(_text(content), headers=FRESH, media_type="application/json")
+
+
+def _text(content: object) -> bytes:
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -14,14 +14,18 @@ from app.api.content_encoding import is_gzip
 from app.api.content_negotiation import REPRESENTATIONS, Format, choose_format
 from app.api.json_body import parse_json
 from app.api.schemas import Options
-from app.api.validation import read_latents, refuse_fields, refuse_unknown
+from app.api.validation import check_numbers, read_latents, refuse_fields, refuse_unknown
 from app.errors import BodyTooLarge, ImageError, InvalidField, QueueFull, UnreadableImage, UnsupportedBody
 from app.images.arrays import ImageArray
 from app.images.decode import read_image
 from app.images.encode import scaled_size
 from app.images.worker_pool import ItemError, TookTooLong
 from app.model.latents import Latents
+from app.model.npy import read_npy
 from app.state import state_of, timings_of
+
+APART: tuple[Format, ...] = ("gif", "json", "npy")
+"""Formats in which several images are no grid."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -63,6 +67,11 @@ class InferenceRequest(Request):
         """Whether its body is JSON, by its content type."""
         return is_json(body_type(self))
 
+    @property
+    def has_npy(self) -> bool:
+        """Whether its body is an npy file, by its content type."""
+        return body_type(self) == REPRESENTATIONS["npy"].media_type
+
     async def body(self) -> bytes:
         """The whole body, received within the time that is allowed, and unpacked where it is gzip."""
         count_unpacked = self._count_unpacked if is_gzip(self) else None
@@ -86,18 +95,27 @@ class InferenceRequest(Request):
         self._app_state.unpacked_bytes -= self._unpacked
         self._unpacked = 0
 
-    async def json_body(self, model: type[Options]) -> dict[str, Any]:
-        """The JSON object in the body, with no fields but those of `model`."""
+    async def latents(self, model: type[Options]) -> tuple[Latents, dict[str, Any]]:
+        """The latents in the body: (N, latent_dim) float32, N at most `max_items`.
+
+        Args:
+            model: has all fields that a body of JSON may have.
+
+        Returns:
+            them, and the whole object where the body is JSON; it is empty where it is an npy file.
+        """
+        manifest, max_items = self.vae.manifest, self.settings.max_items
+        if self.has_npy:
+            latents = read_npy(await self.body(), manifest.latent_dim, max_items)
+            check_numbers(latents)
+            return latents, {}
         if not self.has_json:
-            raise UnsupportedBody("send JSON with the content type application/json")
+            raise UnsupportedBody(
+                "send JSON with the content type application/json, or an npy file as application/x-npy"
+            )
         body = parse_json(await self.body())
         refuse_unknown(model, body)
-        return body
-
-    def latents_in(self, body: dict[str, Any]) -> Latents:
-        """The latents of a JSON body: (N, latent_dim) float32, N at most `max_items`."""
-        manifest = self.vae.manifest
-        return read_latents(body, manifest.id, manifest.latent_dim, self.settings.max_items)
+        return read_latents(body, manifest.id, manifest.latent_dim, max_items), body
 
     async def upload(self) -> Upload:
         """The body as image files and the fields beside them."""
@@ -139,7 +157,21 @@ class InferenceRequest(Request):
         self.timings.add(stage, time.perf_counter() - started)
         return results
 
-    def check_output(self, images: int, size: int | None, columns: int | None = None) -> None:
+    def restrict(self, formats: Sequence[Format], message: str) -> None:
+        """Answer in one of `formats`; where the client left the choice, another one that it accepts is taken.
+
+        Raises:
+            InvalidField: it named another one; `message` says why that cannot be. NotAcceptable.
+        """
+        if self.format not in formats:
+            if self.format_named_in is not None:
+                raise InvalidField([(self.format_named_in, message)])
+            self.format = choose_format(self, formats).format
+        self._offered = formats
+
+    def check_output(
+        self, images: int, size: int | None, columns: int | None = None, *, animated: bool = False
+    ) -> None:
         """Refuse, before any work, an answer of too many pixels, or of sides that its format cannot have;
         where the client left the choice, another format that it accepts is taken.
 
@@ -147,6 +179,7 @@ class InferenceRequest(Request):
             images: how many there will be.
             size: pixels of the longer edge of each; None leaves them as the model makes them.
             columns: of the grid that they make, as `grid` takes it.
+            animated: they are frames, and make no grid.
 
         Raises:
             InvalidField, NotAcceptable.
@@ -159,19 +192,15 @@ class InferenceRequest(Request):
                 f"must be smaller: {images} pictures of {width} x {height} have more than {limit} pixels"
             )
             raise InvalidField([("query.size", message)])
+        if animated:
+            return  # a frame is within what every format holds
         columns = min(images, columns or math.ceil(math.sqrt(images)))
         sheet = max(columns * width, math.ceil(images / columns) * height)
-        most = REPRESENTATIONS[self.format].max_side
-        if sheet <= most:
-            return
-        sides = {"gif": max(width, height), "json": max(width, height)}
+        sides = dict.fromkeys(APART, max(width, height))
         fitting = [name for name in self._offered if sides.get(name, sheet) <= REPRESENTATIONS[name].max_side]
-        if self.format in fitting:
-            return
-        if self.format_named_in is not None:
-            message = (
-                f"must be another format: {self.format} holds {most} pixels a side at most, "
-                f"and the answer has {sheet}"
-            )
-            raise InvalidField([(self.format_named_in, message)])
-        self.format = choose_format(self, fitting).format
+        most = REPRESENTATIONS[self.format].max_side
+        self.restrict(
+            fitting,
+            f"must be another format: {self.format} holds {most} pixels a side at most, "
+            f"and the answer has {sheet}",
+        )

@@ -9,25 +9,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from app.api.content_negotiation import REPRESENTATIONS, format_of, offered_formats, path_with
+from app.api.content_negotiation import format_of, offered_formats, path_with
 from app.api.inference_request import InferenceRequest
-from app.api.openapi import in_one_format
 from app.api.validation import from_query
 
 
 class Router(APIRouter):
     """FastAPI's router, where HEAD is answered wherever GET is (RFC 9110, 9.3.2), and where an endpoint that
-    offers several formats has a path for each, with its suffix, beside the one that negotiates."""
+    offers several formats has a path for each, with its suffix, beside the one that negotiates. Of these
+    routes app.api.openapi makes operations itself."""
 
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         """Add a route, known by the name of its function; called by FastAPI's decorators."""
         self._add(path, endpoint, options | {"operation_id": endpoint.__name__})
         query = get_type_hints(endpoint).get("query")
         for name in () if query is None else offered_formats(query):
-            suffixed = path_with(path, name)
-            operation_id = f"{endpoint.__name__}_{REPRESENTATIONS[name].suffix}"
-            responses = in_one_format(options["responses"], name)
-            self._add(suffixed, endpoint, options | {"operation_id": operation_id, "responses": responses})
+            self._add(path_with(path, name), endpoint, options | {"include_in_schema": False})
         self.routes.sort(key=_has_suffix)  # they are tried in this order, and most requests have none
 
     def _add(self, path: str, endpoint: Callable[..., Any], options: dict[str, Any]) -> None:
@@ -54,11 +51,13 @@ class InferenceRoute(APIRoute):
         model = get_type_hints(handler)["query"]
         offered = offered_formats(model)
         of_path = format_of(self.path)
+        optional = not any(field.is_required() for field in model.model_fields.values())
 
         async def handle(request: Request) -> Response:
             inference = InferenceRequest(request, offered, of_path)
             try:
-                query = from_query(model, request.query_params) if request.scope["query_string"] else model()
+                bare = optional and not request.scope["query_string"]
+                query = model() if bare else from_query(model, request.query_params)
                 response: Response = await handler(inference, query)
             finally:
                 inference.release()

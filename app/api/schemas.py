@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from typing_extensions import TypeAliasType
 
 from app.api.content_negotiation import format_name
 from app.model.latents import MAX_SEED
@@ -13,12 +14,36 @@ MIN_SIZE, MAX_SIZE = 16, 2048
 MIN_WAYPOINTS, MAX_WAYPOINTS = 2, 16
 DEFAULT_STEPS = 8
 
-Latent = list[float]
-Seed = Annotated[int | None, Field(ge=0, le=MAX_SEED, description=f"an integer from 0 to {MAX_SEED}")]
+MAX_LATENT = 1e6
+"""Bound of the numbers in latents: what is in them is about 1, and from about 1e20 on decoders overflow."""
+
+
+def whole_number(value: object) -> object:
+    """An integer where JSON has it with a fraction of zero: 61.0 is one (JSON Schema, 6.1.1)."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(whole_number)
+Coordinate = Annotated[float, Field(ge=-MAX_LATENT, le=MAX_LATENT)]
+# Where both bounds of a length stand in one place, some clients make a type of 256 places of it.
+Latent = TypeAliasType(
+    "Latent", Annotated[list[Coordinate], Field(json_schema_extra={"minItems": "latent_dim"})]
+)
+LatentItem = Annotated[Latent, Field(json_schema_extra={"maxItems": "latent_dim"})]
+Seed = Annotated[
+    Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE] | None,
+    Field(description=f"an integer from 0 to {MAX_SEED}"),
+]
 Refine = Annotated[bool, Field(description="true or false: bring the latents nearer to their images")]
 IGNORED = "Accepted and ignored, so that an answer is a valid body as it stands."
 Ignored = Annotated[Any, Field(description=IGNORED)]
-DataURL = Annotated[str, Field(description="A PNG file as data URL.", pattern="^data:image/png;base64,")]
+DataURL = Annotated[
+    str,
+    Field(description="An image file as data URL.", pattern="^data:image/(png|webp|jpeg|avif);base64,"),
+]
+DataURLs = Annotated[
+    list[DataURL], Field(default_factory=list, description="Left out where `images` is `none`.")
+]
 
 NAMED = BeforeValidator(format_name)
 FORMAT = Field(default=None, description="Format of the answer; wins over Accept.")
@@ -31,29 +56,32 @@ class Options(BaseModel):
 
 
 class EncodeQuery(Options):
-    """Query of /encode."""
+    """Query of /encode; as npy, the answer is its `latents`."""
 
     sample: bool = Field(default=False, description="true or false: draw the latents from N(mean, std^2)")
     refine: Refine = False
     seed: Seed = None
-    format: Annotated[Literal["json"] | None, NAMED] = FORMAT
+    format: Annotated[Literal["json", "npy"] | None, NAMED] = FORMAT
 
 
 class SizeQuery(Options):
     """What every endpoint that answers images can be asked."""
 
-    size: int | None = Field(
+    size: Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE), WHOLE] | None = Field(
         default=None,
-        ge=MIN_SIZE,
-        le=MAX_SIZE,
         description=f"an integer from {MIN_SIZE} to {MAX_SIZE}: pixels of the longer edge of each picture",
+    )
+    images: Literal["png", "webp", "jpeg", "avif", "none"] = Field(
+        default="png",
+        description='"png", "webp", "jpeg" or "avif", what the data URLs in JSON are, or "none", which '
+        "leaves them out",
     )
 
 
 class ImageQuery(SizeQuery):
     """Query of the endpoints that answer images."""
 
-    format: Annotated[Literal["png", "jpeg", "webp", "json"] | None, NAMED] = FORMAT
+    format: Annotated[Literal["png", "jpeg", "webp", "avif", "json"] | None, NAMED] = FORMAT
 
 
 class ReconstructQuery(ImageQuery):
@@ -65,7 +93,7 @@ class ReconstructQuery(ImageQuery):
 class SampleOptions(Options):
     """Body of POST /sample, query of GET /sample."""
 
-    count: int = Field(default=1, ge=1, le=64, description="an integer from 1 to 64")
+    count: Annotated[int, Field(ge=1, le=64), WHOLE] = Field(default=1, description="an integer from 1 to 64")
     seed: Seed = None
     temperature: float = Field(default=1.0, ge=0, le=2, description="a number from 0 to 2")
     prior: Literal["fitted", "standard"] | None = Field(
@@ -73,17 +101,18 @@ class SampleOptions(Options):
     )
 
 
-class SampleQuery(SampleOptions, ImageQuery):
-    """Query of /sample; in that of POST the options count like those in the body."""
+class SampleQuery(SampleOptions, SizeQuery):
+    """Query of /sample; in that of POST the options count like those in the body. As npy, the answer is its
+    `latents`."""
+
+    format: Annotated[Literal["png", "jpeg", "webp", "avif", "json", "npy"] | None, NAMED] = FORMAT
 
 
 class PathOptions(Options):
     """How /interpolate goes from one waypoint to the next."""
 
-    steps: int | None = Field(
+    steps: Annotated[int, Field(ge=2, le=MAX_FRAMES), WHOLE] | None = Field(
         default=None,
-        ge=2,
-        le=MAX_FRAMES,
         description=f"an integer from 2 to {MAX_FRAMES}, {DEFAULT_STEPS} unless given: frames over the whole "
         "path, both ends included",
     )
@@ -97,9 +126,25 @@ class PathOptions(Options):
 
 
 class PathQuery(PathOptions, SizeQuery):
-    """Query of /interpolate, which answers animations too; the options count like those in the body."""
+    """Query of /interpolate, which answers animations too; the options count like those in the body. As npy,
+    the answer is its `latents`."""
 
-    format: Annotated[Literal["png", "jpeg", "webp", "gif", "json"] | None, NAMED] = FORMAT
+    animate: bool = Field(
+        default=False, description="true or false: an animation, which a GIF always is, instead of a row"
+    )
+
+    format: Annotated[Literal["png", "jpeg", "webp", "avif", "gif", "json", "npy"] | None, NAMED] = FORMAT
+
+
+class SeedPathQuery(PathQuery):
+    """Query of GET /interpolate."""
+
+    seed: list[Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE]] = Field(
+        min_length=MIN_WAYPOINTS,
+        max_length=MAX_WAYPOINTS,
+        description=f"{MIN_WAYPOINTS} to {MAX_WAYPOINTS} integers from 0 to {MAX_SEED}, repeated or "
+        "comma-separated: waypoints, each the car that /sample gives for that seed",
+    )
 
 
 class DecoderQuery(Options):
@@ -115,8 +160,10 @@ class DecoderQuery(Options):
 class LatentsBody(Options):
     """Body of /decode, 4 MiB at most. The answers of /encode and /sample are valid bodies as they stand."""
 
-    latents: list[Latent] = Field(
-        min_length=1, description="Points of the latent space, `latent_dim` numbers each."
+    latents: list[LatentItem] = Field(
+        min_length=1,
+        description="Points of the latent space, `latent_dim` numbers each.",
+        json_schema_extra={"maxItems": "max_items"},
     )
     model: str | None = Field(default=None, description="the id of the model the latents are of")
     std: Ignored = None
@@ -130,7 +177,7 @@ class LatentsBody(Options):
 class PathBody(PathOptions, LatentsBody):
     """JSON body of /interpolate: waypoints, and the path between them."""
 
-    latents: list[Latent] = Field(
+    latents: list[LatentItem] = Field(
         min_length=MIN_WAYPOINTS,
         max_length=MAX_WAYPOINTS,
         description="Waypoints in the latent space, `latent_dim` numbers each.",
@@ -154,7 +201,7 @@ class PicturesForm(Options):
     image: list[bytes] = Field(
         min_length=1,
         description="An image; repeat the field for more.",
-        json_schema_extra={"items": {"type": "string", "format": "binary"}},
+        json_schema_extra={"items": {"type": "string", "format": "binary"}, "maxItems": "max_items"},
     )
 
 
@@ -162,23 +209,23 @@ class EncodeAnswer(BaseModel):
     """The posterior of each image."""
 
     model: str
-    latents: list[Latent] = Field(
+    latents: list[LatentItem] = Field(
         description="Means, refined where `refine` is true; draws around them where `sample` is."
     )
-    std: list[Latent] = Field(description="Standard deviations, always the encoder's own.")
+    std: list[LatentItem] = Field(description="Standard deviations, always the encoder's own.")
 
 
 class DecodeAnswer(BaseModel):
     """An image for each latent."""
 
     model: str
-    images: list[DataURL]
+    images: DataURLs
 
 
 class ReconstructAnswer(EncodeAnswer):
     """Each image as the model sees it again, and how close it comes to the fitted input."""
 
-    images: list[DataURL]
+    images: DataURLs
     psnr: list[float] = Field(description="Peak signal-to-noise ratio in dB.")
     ssim: list[float] = Field(description="Structural similarity, 1 for equal images.")
 
@@ -188,8 +235,8 @@ class SampleAnswer(BaseModel):
 
     model: str
     seed: int
-    latents: list[Latent]
-    images: list[DataURL]
+    latents: list[LatentItem]
+    images: DataURLs
 
 
 class PathAnswer(BaseModel):
@@ -199,8 +246,8 @@ class PathAnswer(BaseModel):
     lambdas: list[float] = Field(
         description="Place of each frame on the path, 0 at its start and 1 at its end."
     )
-    latents: list[Latent]
-    images: list[DataURL]
+    latents: list[LatentItem]
+    images: DataURLs
 
 
 class PictureSize(BaseModel):
@@ -213,7 +260,7 @@ class PictureSize(BaseModel):
 class DirectionAnswer(BaseModel):
     """A principal direction of the latent space."""
 
-    vector: Latent = Field(description="A unit vector, `latent_dim` numbers.")
+    vector: LatentItem = Field(description="A unit vector, `latent_dim` numbers.")
     std: float = Field(description="Standard deviation of cars along it.")
 
 

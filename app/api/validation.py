@@ -2,14 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from starlette.datastructures import QueryParams
 
-from app.api.schemas import IGNORED, MAX_WAYPOINTS, MIN_WAYPOINTS, Options, PathOptions
+from app.api.schemas import IGNORED, MAX_LATENT, MAX_WAYPOINTS, MIN_WAYPOINTS, Options, PathOptions
 from app.api.suggestions import unknown
 from app.errors import InvalidField, TooManyItems, WrongModel
 
@@ -17,12 +17,7 @@ MAX_PROBLEMS = 20
 """Most problems that one answer lists."""
 MAX_LISTED = 3
 """Most unknown names of one request that are answered with all known ones."""
-MAX_LATENT = 1e6
-"""Bound of the numbers in latents: what is in them is about 1, and from about 1e20 on decoders overflow."""
 NUMBERS = frozenset((int, float))
-LISTS = frozenset(("lambdas",))
-"""Names that may be repeated in a query or form; their values may also be separated by commas."""
-
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
@@ -44,7 +39,8 @@ def from_form(model: type[AnyOptions], fields: Mapping[str, list[str]], images: 
 
 
 def from_query(model: type[AnyOptions], query: QueryParams) -> AnyOptions:
-    """Check query parameters: all are to be known, and one that is no list is to be there once."""
+    """Check query parameters: all are to be known, and one that is no list is to be there once; the values of
+    a list are repeated, or separated by commas."""
     texts: dict[str, list[str]] = {}
     for name, text in query.multi_items():
         texts.setdefault(name, []).append(text)
@@ -58,16 +54,26 @@ def _from_texts(
     kind: str,
     known: Sequence[str],
 ) -> AnyOptions:
-    repeated = [name for name in model.model_fields if len(texts.get(name, ())) > 1 and name not in LISTS]
+    lists = _lists(model)
+    repeated = [name for name in model.model_fields if len(texts.get(name, ())) > 1 and name not in lists]
     if repeated:
         raise InvalidField([(within + name, "must be given once") for name in repeated])
     values = {
-        name: ",".join(given).split(",") if name in LISTS else given[0] for name, given in texts.items()
+        name: ",".join(given).split(",") if name in lists else given[0] for name, given in texts.items()
     }
     try:
         return model.model_validate(values)
     except ValidationError as error:
         raise InvalidField(_problems(error, within, kind, known, model)) from None
+
+
+@cache
+def _lists(model: type[Options]) -> frozenset[str]:
+    """The fields of a model that are lists."""
+    kinds = {name: field.annotation for name, field in model.model_fields.items()}
+    return frozenset(
+        name for name, kind in kinds.items() if list in (get_origin(kind), *map(get_origin, get_args(kind)))
+    )
 
 
 @cache
@@ -163,12 +169,17 @@ def read_latents(body: dict[str, Any], model_id: str, dim: int, max_items: int) 
             place = next(place for place, value in enumerate(row) if type(value) not in NUMBERS)
             raise InvalidField([(f"latents[{index}][{place}]", "must be a number")])
     latents = np.array(rows, dtype=np.float64)
+    check_numbers(latents)
+    return latents.astype(np.float32)
+
+
+def check_numbers(latents: NDArray[Any]) -> None:
+    """Raises InvalidField where one of (N, L) numbers is not finite, or beyond MAX_LATENT."""
     allowed = np.abs(latents) <= MAX_LATENT
     if not allowed.all():
         index, place = np.argwhere(~allowed)[0]
         message = f"must be a number from {-MAX_LATENT:.0f} to {MAX_LATENT:.0f}"
         raise InvalidField([(f"latents[{index}][{place}]", message)])
-    return latents.astype(np.float32)
 
 
 def path_options(body: dict[str, Any], query: PathOptions) -> PathOptions:

@@ -1,4 +1,5 @@
-"""Encoding of image arrays: enlarged, laid out in a grid, -> JPEG, WebP or GIF files (PNG: png.py)."""
+"""Encoding of image arrays: enlarged, laid out in a grid, -> JPEG, WebP, AVIF or GIF files, still or moving
+(PNG: png.py)."""
 
 import io
 import math
@@ -11,6 +12,10 @@ from app.images.arrays import ImageArray
 
 FRAME_MS = 120
 END_FRAME_MS = 600
+AVIF_SPEED = 9
+"""The fastest but one, of which Pillow's encoder makes the same."""
+MOVING_EDGES = (96, 256)
+"""Pixels of a frame's longer edge, between which the quality of animations goes from most to least."""
 
 
 def scaled_size(width: int, height: int, longer_edge: int | None) -> tuple[int, int]:
@@ -66,13 +71,24 @@ def encode_webp(image: ImageArray) -> bytes:
     return file.getvalue()
 
 
+def encode_avif(image: ImageArray) -> bytes:
+    """An AVIF file of (height, width, 3) uint8, at quality 75 and a fast speed.
+
+    A tenth smaller than `encode_webp` makes it, and no worse, in three times its time; the next slower speed
+    takes three times as long again and saves a twentieth at most.
+    """
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "AVIF", quality=75, speed=AVIF_SPEED, max_threads=1)
+    return file.getvalue()
+
+
 def encode_gif(images: Sequence[ImageArray], longer_edge: int | None = None) -> bytes:
-    """An endless animation of (height, width, 3) uint8 images; FRAME_MS each, END_FRAME_MS the first and
-    the last. They share 256 colours, found in an octree of them all, in a fiftieth of the time that median
-    cut takes for each image.
+    """An endless animation, as `frame_durations` has it. The images share 256 colours, found in an octree of
+    them all, in a fiftieth of the time that median cut takes for each image.
 
     Args:
-        images: of one size.
+        images: (height, width, 3) uint8 of one size; equal ones in succession become one frame that lasts as
+            long as they do.
         longer_edge: they are scaled to it, as `enlarge` does.
     """
     colours = Image.fromarray(np.concatenate(images)).quantize(256, Image.Quantize.FASTOCTREE)
@@ -80,10 +96,37 @@ def encode_gif(images: Sequence[ImageArray], longer_edge: int | None = None) -> 
         Image.fromarray(enlarge(image, longer_edge)).quantize(palette=colours, dither=Image.Dither.NONE)
         for image in images
     ]
-    durations = [FRAME_MS] * len(frames)
-    durations[0] = durations[-1] = END_FRAME_MS
+    return _animation(frames, "GIF", loop=0, optimize=False)
+
+
+def encode_moving_webp(images: Sequence[ImageArray], longer_edge: int | None = None) -> bytes:
+    """The same as `encode_gif` in a sixth of its bytes. Every frame is a key frame: that is smaller here,
+    where all of a picture moves, and no error of one frame stays in the next."""
+    frames = [Image.fromarray(enlarge(image, longer_edge)) for image in images]
+    quality = _moving_quality(frames[0], 90, 75)
+    return _animation(frames, "WEBP", loop=0, quality=quality, method=0, kmin=0, kmax=1)
+
+
+def encode_moving_avif(images: Sequence[ImageArray], longer_edge: int | None = None) -> bytes:
+    """The same as `encode_gif` in a twenty-fifth of its bytes; equal images stay frames of their own."""
+    frames = [Image.fromarray(enlarge(image, longer_edge)) for image in images]
+    quality = _moving_quality(frames[0], 80, 60)
+    return _animation(frames, "AVIF", quality=quality, speed=AVIF_SPEED, max_threads=1)
+
+
+def frame_durations(frames: int) -> list[int]:
+    """Milliseconds that each frame of an animation is shown for: longer the first and the last."""
+    return [END_FRAME_MS if index in (0, frames - 1) else FRAME_MS for index in range(frames)]
+
+
+def _moving_quality(frame: Image.Image, small: int, large: int) -> int:
+    """The quality at which each frame comes closer than in a GIF: the more an image has been enlarged, the
+    less of it is detail, which is what suffers."""
+    return round(float(np.interp(max(frame.size), MOVING_EDGES, (small, large))))
+
+
+def _animation(frames: Sequence[Image.Image], kind: str, **options: int | bool) -> bytes:
     file = io.BytesIO()
-    frames[0].save(
-        file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=False
-    )
+    durations = frame_durations(len(frames))
+    frames[0].save(file, kind, save_all=True, append_images=frames[1:], duration=durations, **options)
     return file.getvalue()

@@ -52,14 +52,6 @@ class Posterior:
 
 
 @dataclass(frozen=True, eq=False)
-class Decoded:
-    """Latents (N, L) float32 and their images (N, H, W, 3) uint8."""
-
-    latents: Latents
-    images: ImageArray
-
-
-@dataclass(frozen=True, eq=False)
 class Quality:
     """Per image: PSNR in dB, 100 where identical, and SSIM; see app.images.quality."""
 
@@ -95,9 +87,9 @@ class Graphs:
 
 
 class Vae:
-    """An encoder and a decoder behind their batchers, and a refiner where there is one.
+    """An encoder and a decoder behind their batchers, a refiner where there is one, and the prior.
 
-    All coroutines raise what Batcher.submit raises.
+    What encodes, refines and decodes raises what Batcher.submit raises.
     """
 
     def __init__(
@@ -239,38 +231,34 @@ class Vae:
             quality = await asyncio.to_thread(_measure, images, decoded)
         return Reconstruction(decoded, posterior, quality)
 
-    async def sample(
-        self,
-        count: int,
-        seed: int,
-        temperature: float = 1.0,
-        prior: PriorName | None = None,
-        timings: Timings | None = None,
-    ) -> Decoded:
-        """Decode draws from the `fitted` prior or from N(0, 1); by default the fitted one where there is one.
+    async def draw(
+        self, count: int, seed: int, temperature: float = 1.0, prior: PriorName | None = None
+    ) -> Latents:
+        """(count, L) draws from the `fitted` prior or from N(0, 1); by default the fitted one, if any.
 
         Raises:
             InvalidField: the fitted prior was asked for and the model has none.
         """
+        draw = partial(self._draw, count, seed, temperature, prior)
+        return draw() if count <= DRAWN_INLINE else await asyncio.to_thread(draw)
+
+    async def draw_each(self, seeds: Sequence[int]) -> Latents:
+        """What `draw` gives for each of several seeds: (len(seeds), L)."""
+        draws = await asyncio.to_thread(lambda: [self._draw(1, seed) for seed in seeds])
+        return np.concatenate(draws)
+
+    def _draw(
+        self, count: int, seed: int, temperature: float = 1.0, prior: PriorName | None = None
+    ) -> Latents:
         if prior == "fitted" and self.prior is None:
             raise InvalidField([("prior", 'this model has no fitted prior; ask for "standard"')])
         if prior == "standard" or self.prior is None:
-            latents = standard_draws(count, self.manifest.latent_dim, seed, temperature)
-        else:
-            draw = partial(self.prior.draw, count, seed, temperature)
-            latents = draw() if count <= DRAWN_INLINE else await asyncio.to_thread(draw)
-        return Decoded(latents, await self.decode(latents, timings))
+            return standard_draws(count, self.manifest.latent_dim, seed, temperature)
+        return self.prior.draw(count, seed, temperature)
 
-    async def interpolate(
-        self,
-        waypoints: Latents,
-        lambdas: Sequence[float],
-        method: Method = "linear",
-        timings: Timings | None = None,
-    ) -> Decoded:
-        """Decode points on the path through (W, L) waypoints; see app.model.interpolation.interpolate."""
-        latents = interpolate(waypoints, lambdas, method, self.prior)
-        return Decoded(latents, await self.decode(latents, timings))
+    def path(self, waypoints: Latents, lambdas: Sequence[float], method: Method = "linear") -> Latents:
+        """Points on the path through (W, L) waypoints; see app.model.interpolation.interpolate."""
+        return interpolate(waypoints, lambdas, method, self.prior)
 
 
 def load_vae(

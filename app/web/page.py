@@ -11,6 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from app.server.compression import takes_gzip
+from app.server.entity_tags import is_known
+
 FOLDER = Path(__file__).parent / "static"
 INDEX = "index.html"
 PAGE = "/"
@@ -105,24 +108,9 @@ def _file(name: str, content: bytes) -> File:
 
 def _answer(request: Request, file: File, caching: str) -> Response:
     headers = {**GUARDS, "Cache-Control": caching, "ETag": file.etag, "Vary": "Accept-Encoding"}
-    known = request.headers.get("if-none-match", "")
-    if file.etag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
+    if is_known(request.headers, file.etag):
         return Response(status_code=304, headers=headers)
-    if _takes_gzip(",".join(request.headers.getlist("accept-encoding"))):
+    if takes_gzip(request.headers):
         compressed = headers | {"Content-Encoding": "gzip", "ETag": "W/" + file.etag}
         return Response(file.compressed, headers=compressed, media_type=file.media_type)
     return Response(file.content, headers=headers, media_type=file.media_type)
-
-
-def _takes_gzip(accept_encoding: str) -> bool:
-    """Whether gzip is acceptable and liked as much as plain content (RFC 9110, 12.5.3)."""
-    qualities: dict[str, float] = {}
-    for element in accept_encoding.lower().split(","):
-        name, *parameters = (part.strip() for part in element.split(";"))
-        given = next((text[2:] for text in parameters if text.startswith("q=")), "1")
-        try:
-            qualities[name] = float(given)
-        except ValueError:
-            continue
-    gzip = qualities.get("gzip", qualities.get("x-gzip", qualities.get("*", 0.0)))
-    return gzip > 0 and gzip >= qualities.get("identity", 0.0)

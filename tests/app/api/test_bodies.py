@@ -220,9 +220,12 @@ def test_more_images_than_allowed_are_refused() -> None:
         parse_images(3 * part(b"one") + b"--line--", FORM, 2)
 
 
-def test_more_fields_than_allowed_are_refused() -> None:
-    with pytest.raises(TooManyItems, match="form fields"):
+def test_more_values_of_a_field_than_allowed_are_refused() -> None:
+    most = parse_images(MAX_FIELDS * part(b"1", b'name="a"') + b"--line--", FORM, 2)
+    assert most.fields == {"a": MAX_FIELDS * ["1"]}
+    with pytest.raises(InvalidField, match="64 times at most") as caught:
         parse_images((MAX_FIELDS + 1) * part(b"1", b'name="a"') + b"--line--", FORM, 2)
+    assert caught.value.problems[0][0] == "a"
 
 
 def test_more_names_than_allowed_are_refused() -> None:

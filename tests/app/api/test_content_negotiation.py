@@ -57,16 +57,20 @@ def request(accept: Sequence[str] = (), query: str = "", **headers: str) -> Requ
         (["text/html", "image/webp"], "webp"),
         (["image/webp;level=1"], "webp"),
         (["nonsense;;;, image/webp;q=high, image/jpeg"], "jpeg"),
-        ([BROWSER_IMAGE], "webp"),
-        ([BROWSER_PAGE], "webp"),
-        (["image/avif,image/webp,image/png,image/svg+xml,image/*;q=0.8,*/*;q=0.5"], "png"),
+        ([BROWSER_IMAGE], "avif"),
+        ([BROWSER_PAGE], "avif"),
+        (["image/avif,image/webp,image/png,image/svg+xml,image/*;q=0.8,*/*;q=0.5"], "avif"),
+        (["image/webp,image/png,image/svg+xml,image/*;q=0.8,video/*;q=0.8,*/*;q=0.5"], "png"),
+        (["image/avif;q=0.9,image/webp"], "webp"),
+        (["image/avif;q=0,*/*"], "png"),
+        (["image/png;q=0,image/jpeg;q=0,image/webp;q=0,image/*"], "avif"),
     ],
 )
 def test_accept_chooses_the_format(accept: list[str], chosen: Format) -> None:
     assert choose_format(request(accept), IMAGES) == Choice(chosen, None)
 
 
-@pytest.mark.parametrize("accept", ["text/html", "image/gif", "image/avif", "*/*;q=0", "image/png;q=0", "x"])
+@pytest.mark.parametrize("accept", ["text/html", "image/gif", "image/jxl", "*/*;q=0", "image/png;q=0", "x"])
 def test_where_nothing_is_acceptable_it_is_refused(accept: str) -> None:
     with pytest.raises(NotAcceptable, match="image/png"):
         choose_format(request([accept]), IMAGES)
@@ -144,6 +148,6 @@ def test_any_accept_header_is_understood_or_refused(accept: str) -> None:
 
 
 def test_the_formats_of_an_endpoint_are_those_of_its_query() -> None:
-    assert offered_formats(EncodeQuery) == ("json",)
-    assert offered_formats(ImageQuery) == ("png", "jpeg", "webp", "json")
-    assert offered_formats(PathQuery) == ("png", "jpeg", "webp", "gif", "json")
+    assert offered_formats(EncodeQuery) == ("json", "npy")
+    assert offered_formats(ImageQuery) == ("png", "jpeg", "webp", "avif", "json")
+    assert offered_formats(PathQuery) == ("png", "jpeg", "webp", "avif", "gif", "json", "npy")

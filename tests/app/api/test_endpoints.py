@@ -605,6 +605,25 @@ async def test_a_path_between_images_goes_along_their_means(client: httpx.AsyncC
     assert by_pictures.content == by_latents.content
 
 
+@pytest.mark.parametrize("lambdas", [65 * ["0.5"], ",".join(65 * ["0.5"])])
+async def test_more_lambdas_than_frames_in_a_form_are_refused(
+    client: httpx.AsyncClient, lambdas: Any
+) -> None:
+    answer = await client.post("/interpolate", files=form(JPEG, PNG), data={"lambdas": lambdas})
+    assert check_problem(answer, 422)["errors"][0]["place"] == "lambdas"
+    fits = await client.post("/interpolate.json", files=form(JPEG, PNG), data={"lambdas": lambdas[:-4]})
+    assert set(fits.json()["lambdas"]) == {0.5}
+
+
+@pytest.mark.parametrize("steps", [3, 3.0, "3.0"])
+async def test_an_integer_may_have_a_fraction_of_zero(client: httpx.AsyncClient, steps: Any) -> None:
+    form_of_steps = {"files": form(JPEG, PNG), "data": {"steps": str(steps)}}
+    in_json = {"json": {"latents": LATENTS[:2], "steps": float(steps), "seed": 2.0}}
+    for request in (form_of_steps, in_json):
+        path = (await client.post(f"/interpolate.json?steps={steps}", **request)).json()
+        assert path["lambdas"] == [0, 0.5, 1]
+
+
 @pytest.mark.parametrize("lambdas", ["0,0.5,1", ["0", "0.5", "1"], "0, 0.5 ,1"])
 async def test_lambdas_in_a_form_are_repeated_or_comma_separated(
     client: httpx.AsyncClient, lambdas: Any

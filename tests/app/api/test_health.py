@@ -166,3 +166,18 @@ async def test_rows_that_wait_are_told_at_the_time_of_asking(client: httpx.Async
     await asyncio.gather(running, waiting)
     assert 'car_vae_queue_rows{graph="decoder"} 0.0' in (await client.get("/metrics")).text
     await gate.end()
+
+
+async def test_what_is_served_may_be_kept_and_is_asked_for_again(
+    client: httpx.AsyncClient, serve: Serve
+) -> None:
+    first = await client.get("/model")
+    assert first.headers["cache-control"] == "no-cache"
+    again = await client.get("/model", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert [again.headers[name] for name in ("etag", "cache-control", "vary")] == [
+        first.headers[name] for name in ("etag", "cache-control", "vary")
+    ]
+    async with serve(max_items=9) as other:
+        changed = await other.get("/model", headers={"If-None-Match": first.headers["etag"]})
+        assert (changed.status_code, changed.json()["max_items"]) == (200, 9)

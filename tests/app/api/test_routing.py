@@ -32,11 +32,11 @@ async def test_a_body_of_another_type_has_nothing_to_do_with_codings(client: htt
 
 
 FORMATS: dict[str, tuple[Format, ...]] = {
-    "/encode": ("json",),
-    "/decode": ("png", "jpeg", "webp", "json"),
-    "/reconstruct": ("png", "jpeg", "webp", "json"),
-    "/sample": ("png", "jpeg", "webp", "json"),
-    "/interpolate": ("png", "jpeg", "webp", "gif", "json"),
+    "/encode": ("json", "npy"),
+    "/decode": ("png", "jpeg", "webp", "avif", "json"),
+    "/reconstruct": ("png", "jpeg", "webp", "avif", "json"),
+    "/sample": ("png", "jpeg", "webp", "avif", "json", "npy"),
+    "/interpolate": ("png", "jpeg", "webp", "avif", "gif", "json", "npy"),
 }
 
 

@@ -135,6 +135,9 @@ def test_sample_options_within_their_bounds_are_accepted(values: dict[str, Any])
         (SampleOptions, {"count": "3"}, "count", "must be an integer"),
         (SampleOptions, {"count": True}, "count", "must be an integer"),
         (SampleOptions, {"count": 1.5}, "count", "must be an integer"),
+        (SampleOptions, {"count": 65.0}, "count", "must be an integer from 1 to 64"),
+        (SampleOptions, {"seed": 1e300}, "seed", "must be an integer from 0"),
+        (PathOptions, {"steps": 61.5}, "steps", "must be an integer from 2 to 64"),
         (SampleOptions, {"count": None}, "count", "must be an integer"),
         (SampleOptions, {"seed": -1}, "seed", "must be an integer from 0"),
         (SampleOptions, {"seed": 2**53}, "seed", "must be an integer from 0"),
@@ -157,6 +160,15 @@ def test_a_bad_value_in_json_is_named_with_what_would_be_right(
         from_json(model, values)
     assert places(caught.value) == [place]
     assert caught.value.problems[0][1].startswith(message)
+
+
+def test_a_number_without_a_fraction_is_an_integer() -> None:
+    options = from_json(SampleOptions, {"count": 61.0, "seed": 2.0**53 - 1})
+    assert (type(options.count), options.count) == (int, 61)
+    assert (type(options.seed), options.seed) == (int, 2**53 - 1)
+    assert from_query(PathQuery, QueryParams("steps=61.0&size=64.0")).steps == 61
+    with pytest.raises(InvalidField):
+        from_query(PathQuery, QueryParams("steps=61.5"))
 
 
 def test_every_problem_is_listed() -> None:
@@ -208,7 +220,7 @@ def test_a_bad_value_in_a_query_is_named(model: type[Options], query: dict[str, 
 @pytest.mark.parametrize(
     ("model", "query", "place", "message"),
     [
-        (ImageQuery, "utm_source=x&size=16", "query.utm_source", "there are `size`, `format`"),
+        (ImageQuery, "utm_source=x&size=16", "query.utm_source", "there are `size`, `images`, `format`"),
         (ImageQuery, "szie=16", "query.szie", "did you mean `size`?"),
         (SampleQuery, "sed=3", "query.sed", "did you mean `seed`?"),
         (PathQuery, "n=3", "query.n", "did you mean `steps`?"),

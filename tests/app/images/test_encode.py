@@ -1,7 +1,7 @@
 """Files are read again by Pillow and compared."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -10,11 +10,24 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.images.arrays import ImageArray
-from app.images.encode import encode_gif, encode_jpeg, encode_webp, enlarge, grid, scaled_size
+from app.images.encode import (
+    encode_avif,
+    encode_gif,
+    encode_jpeg,
+    encode_moving_avif,
+    encode_moving_webp,
+    encode_webp,
+    enlarge,
+    frame_durations,
+    grid,
+    scaled_size,
+)
 from tests.images import array_of, difference, opened, photograph
 
 
-@pytest.mark.parametrize(("encode", "kind"), [(encode_jpeg, "JPEG"), (encode_webp, "WEBP")])
+@pytest.mark.parametrize(
+    ("encode", "kind"), [(encode_jpeg, "JPEG"), (encode_webp, "WEBP"), (encode_avif, "AVIF")]
+)
 def test_lossy_files_come_close(encode: Callable[[ImageArray], bytes], kind: str) -> None:
     image = np.asarray(photograph())
     content = encode(image)
@@ -22,16 +35,61 @@ def test_lossy_files_come_close(encode: Callable[[ImageArray], bytes], kind: str
     assert difference(array_of(content), image) < 4
 
 
-def test_a_gif_is_an_endless_animation() -> None:
-    frames = [np.asarray(photograph(seed=seed)) for seed in range(3)]
-    content = encode_gif(frames)
+Animate = Callable[[Sequence[ImageArray], int | None], bytes]
+ANIMATIONS = [(encode_gif, "GIF"), (encode_moving_webp, "WEBP"), (encode_moving_avif, "AVIF")]
+
+
+def frames_of(content: bytes) -> tuple[list[ImageArray], list[int]]:
+    """The frames of an animation and the milliseconds that each is shown for."""
+    frames, durations = [], []
     with Image.open(io.BytesIO(content)) as image:
-        assert image.info["loop"] == 0
-        assert getattr(image, "n_frames", 1) == 3
-        for number, frame in enumerate(frames):
+        for number in range(getattr(image, "n_frames", 1)):
             image.seek(number)
-            assert image.info["duration"] > 0
-            assert difference(np.asarray(image.convert("RGB")), frame) < 5  # three cars share 256 colours
+            frames.append(np.asarray(image.convert("RGB")))
+            durations.append(image.info.get("duration", 0))
+    return frames, durations
+
+
+@pytest.mark.parametrize(("animate", "kind"), ANIMATIONS)
+@pytest.mark.parametrize("count", [2, 3, 9])
+def test_an_animation_has_each_frame_in_its_place_and_for_its_time(
+    animate: Animate, kind: str, count: int
+) -> None:
+    images = [np.asarray(photograph(seed=seed)) for seed in range(count)]
+    content = animate(images, 120)
+    assert opened(content).format == kind
+    frames, durations = frames_of(content)
+    assert durations == [600, *[120] * (count - 2), 600] == frame_durations(count)
+    large = [enlarge(image, 120) for image in images]
+    apart = [[difference(frame, image) for image in large] for frame in frames]
+    assert np.argmin(apart, axis=1).tolist() == list(range(count))
+    assert max(np.diag(apart)) < (10 if kind == "GIF" else 4)  # so many cars share 256 colours in a GIF
+
+
+def test_an_animation_never_ends() -> None:
+    images = [np.asarray(photograph(seed=seed)) for seed in range(3)]
+    assert opened(encode_gif(images)).info["loop"] == 0
+    assert opened(encode_moving_webp(images)).info["loop"] == 0
+    content = encode_moving_avif(images)
+    edit_list = content.index(b"elst")
+    assert content[edit_list + 7] & 1, "of ISO 14496-12, 8.6.6: the edit repeats, and no end is given"
+
+
+@pytest.mark.parametrize(("animate", "kind"), ANIMATIONS)
+def test_equal_frames_last_as_long_as_they_do_apart(animate: Animate, kind: str) -> None:
+    one, other = (np.asarray(photograph(seed=seed)) for seed in range(2))
+    _, durations = frames_of(animate([one, one, other, other], None))
+    assert durations == ([600, 120, 120, 600] if kind == "AVIF" else [720, 720])
+
+
+@pytest.mark.parametrize(("animate", "kind"), ANIMATIONS)
+def test_one_frame_is_a_still_image(animate: Animate, kind: str) -> None:
+    image = np.asarray(photograph())
+    content = animate([image], None)
+    assert opened(content).format == kind
+    frames, _ = frames_of(content)
+    assert len(frames) == 1
+    assert difference(frames[0], image) < 4
 
 
 @pytest.mark.parametrize(

@@ -137,36 +137,39 @@ async def test_reconstruct_measures_when_asked(vae: Vae, count: int) -> None:
 
 async def test_sample_draws_from_the_prior_that_was_asked_for(vae: Vae) -> None:
     assert vae.prior is not None
-    fitted = await vae.sample(3, seed=5, temperature=0.7, prior="fitted")
-    np.testing.assert_array_equal(fitted.latents, vae.prior.draw(3, 5, 0.7))
-    np.testing.assert_array_equal(fitted.images, await vae.decode(fitted.latents))
-    default = await vae.sample(3, seed=5, temperature=0.7)
-    np.testing.assert_array_equal(default.latents, fitted.latents)
-    standard = await vae.sample(3, seed=5, temperature=0.7, prior="standard")
-    np.testing.assert_array_equal(standard.latents, standard_draws(3, 8, 5, 0.7))
+    fitted = await vae.draw(3, seed=5, temperature=0.7, prior="fitted")
+    np.testing.assert_array_equal(fitted, vae.prior.draw(3, 5, 0.7))
+    np.testing.assert_array_equal(await vae.draw(3, seed=5, temperature=0.7), fitted)
+    standard = await vae.draw(3, seed=5, temperature=0.7, prior="standard")
+    np.testing.assert_array_equal(standard, standard_draws(3, 8, 5, 0.7))
+
+
+async def test_many_are_drawn_as_few_are(vae: Vae) -> None:
+    many, few = await vae.draw(16, seed=5), await vae.draw(2, seed=5)
+    np.testing.assert_array_equal(many[:2], few)
+    each = await vae.draw_each([5, 6, 5])
+    np.testing.assert_array_equal(each, np.concatenate([many[:1], await vae.draw(1, seed=6), many[:1]]))
 
 
 async def test_a_model_without_a_fitted_prior(tmp_path: Path) -> None:
     vae = load(write_tiny_model(tmp_path, prior=False))
     vae.start()
-    default = await vae.sample(2, seed=5)
-    np.testing.assert_array_equal(default.latents, standard_draws(2, 8, 5))
+    default = await vae.draw(2, seed=5)
+    np.testing.assert_array_equal(default, standard_draws(2, 8, 5))
     with pytest.raises(InvalidField, match='prior: this model has no fitted prior; ask for "standard"'):
-        await vae.sample(2, seed=5, prior="fitted")
-    path = await vae.interpolate(default.latents, even_lambdas(3), "spherical")
-    assert np.isfinite(path.latents).all()
+        await vae.draw(2, seed=5, prior="fitted")
+    assert np.isfinite(vae.path(default, even_lambdas(3), "spherical")).all()
     await vae.drain()
 
 
 @pytest.mark.parametrize("method", ["linear", "spherical"])
-async def test_interpolation_begins_and_ends_with_the_decoded_ends(vae: Vae, method: Any) -> None:
+async def test_a_path_begins_and_ends_with_its_ends(vae: Vae, method: Any) -> None:
     ends = standard_draws(2, 8, 3)
-    path = await vae.interpolate(ends, even_lambdas(6), method)
-    assert path.images.shape == (6, 16, 24, 3)
-    np.testing.assert_array_equal(path.latents[[0, -1]], ends)
-    difference = path.images[[0, -1]].astype(int) - await vae.decode(ends)
+    path = vae.path(ends, even_lambdas(6), method)
+    np.testing.assert_array_equal(path[[0, -1]], ends)
+    images = await vae.decode(path)
+    difference = images[[0, -1]].astype(int) - await vae.decode(ends)
     assert np.abs(difference).max() <= 1
-    np.testing.assert_array_equal(path.images[3], (await vae.decode(path.latents))[3])
 
 
 async def test_timings_are_recorded_of_encoder_and_decoder(vae: Vae) -> None:

@@ -1,0 +1,15 @@
+/** Every operation by a client of @hey-api/openapi-ts. */
+
+import * as sdk from "./car-vae";
+import { client } from "./car-vae/client.gen";
+import { photographs, report, url } from "./report";
+
+type Operation = (options: object) => Promise<{ data: unknown }>;
+
+client.setConfig({ baseUrl: url });
+await report(async (call) => {
+  const body = call.has_photographs ? { image: photographs } : call.json;
+  const operation = sdk[call.function as keyof typeof sdk] as unknown as Operation;
+  const { data } = await operation({ query: call.query, throwOnError: true, ...(body && { body }) });
+  return data;
+});
