@@ -1,4 +1,4 @@
-"""The service for the recipes in docs/, with the model that ships, and their pages on another origin."""
+"""The service for the examples in docs/, with the model that ships, and their pages on another origin."""
 
 import shutil
 import threading
@@ -15,13 +15,13 @@ from playwright.sync_api import Browser, BrowserType, Page, expect, sync_playwri
 from app.settings import Settings
 from tests.performance.service import ROOT, running
 
-RECIPES = ROOT / "docs" / "recipes"
+EXAMPLES = ROOT / "docs" / "examples"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 PATIENCE = 60_000
 """Milliseconds; a machine may be busy with other things."""
 WRITTEN = "http://localhost:8000"
-"""Where the recipes look for the service."""
+"""Where the examples look for the service."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Stage:
 
 
 class Pages(ThreadingHTTPServer):
-    """The files of the recipes, with some of their text replaced."""
+    """The files of the examples, with some of their text replaced."""
 
     def __init__(self) -> None:
         self.replaced: dict[str, str] = {}
@@ -52,7 +52,7 @@ class PagesHandler(SimpleHTTPRequestHandler):
     server: Pages
 
     def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments, directory=str(RECIPES))
+        super().__init__(*arguments, directory=str(EXAMPLES))
 
     def do_GET(self) -> None:
         path = Path(self.translate_path(self.path))

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from playwright.sync_api import BrowserType, Page, expect
 
-from tests.docs.conftest import CHROMIUM, FLAGS, PATIENCE, RECIPES, Stage
+from tests.docs.conftest import CHROMIUM, FLAGS, PATIENCE, EXAMPLES, Stage
 from tests.images import array_of
 
-FOLDER = RECIPES / "decoder-in-browser"
+FOLDER = EXAMPLES / "decoder-in-browser"
 RUNTIME = FOLDER / "node_modules" / "onnxruntime-web" / "dist" / "ort-wasm-simd-threaded.wasm"
 READY = "Each frame is decoded here, without a request."
 NPM = ("npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent")

@@ -1,4 +1,4 @@
-"""The recipe that encodes a folder, run as a user runs it: whole, resumed, refused."""
+"""The example that encodes a folder, run as a user runs it: whole, resumed, refused."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from model_training.data.synthetic import draw_cars
-from tests.docs.conftest import RECIPES, Stage
+from tests.docs.conftest import EXAMPLES, Stage
 from tests.images import file_of
 from tests.performance.service import running
 from tests.tiny_model import LATENT_DIM, write_tiny_model
@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 def encode(folder: Path, url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [
         sys.executable,
-        str(RECIPES / "encode_folder.py"),
+        str(EXAMPLES / "encode_folder.py"),
         str(folder),
         str(folder.parent / "latents.npy"),
     ]

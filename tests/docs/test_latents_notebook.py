@@ -10,10 +10,10 @@ import nbformat
 import numpy as np
 import pytest
 
-from tests.docs.conftest import RECIPES, Stage
+from tests.docs.conftest import EXAMPLES, Stage
 from tests.images import array_of
 
-NOTEBOOK = RECIPES / "latents.ipynb"
+NOTEBOOK = EXAMPLES / "latents.ipynb"
 
 
 def notebook_of() -> Any:

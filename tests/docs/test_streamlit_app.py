@@ -6,7 +6,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from model_training.data.synthetic import draw_cars
-from tests.docs.conftest import RECIPES, Stage
+from tests.docs.conftest import EXAMPLES, Stage
 from tests.images import file_of
 
 PATIENCE = 60
@@ -15,7 +15,7 @@ PATIENCE = 60
 @pytest.fixture
 def app(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     monkeypatch.setenv("CAR_VAE_URL", stage.service)
-    return AppTest.from_file(str(RECIPES / "streamlit_app.py"), default_timeout=PATIENCE).run()
+    return AppTest.from_file(str(EXAMPLES / "streamlit_app.py"), default_timeout=PATIENCE).run()
 
 
 def address_of(image: bytes) -> str:

@@ -11,11 +11,10 @@ import onnxruntime
 import pytest
 
 from app.api.decoder_graphs import CHUNK_BYTES
-from app.model.manifest import Int8Files, Int8Loss, describe_file, read_model_folder, write_manifest
 from tests.app.api.test_endpoints import LATENTS, check_problem
 from tests.app.conftest import Serve, state_behind
 from tests.images import array_of
-from tests.tiny_model import write_tiny_model
+from tests.tiny_model import add_int8, write_tiny_model
 
 FP32, INT8 = "/model/decoder.onnx", "/model/decoder-int8.onnx"
 FOR_GOOD = "max-age=31536000, immutable"
@@ -27,12 +26,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parent = tmp_path_factory.mktemp("models")
     folder = write_tiny_model(parent / "1")
     other = write_tiny_model(parent / "2", seed=1)
-    for half in ("encoder", "decoder"):
-        (folder / f"{half}-int8.onnx").write_bytes((other / f"{half}.onnx").read_bytes())
-    encoder, decoder = (describe_file(folder / f"{half}-int8.onnx") for half in ("encoder", "decoder"))
-    manifest = read_model_folder(folder).manifest
-    int8 = Int8Files(encoder, decoder, Int8Loss(pictures=1, psnr=0.0, latents=0.0))
-    write_manifest(folder, replace(manifest, files=replace(manifest.files, int8=int8)))
+    graphs = [(other / f"{half}.onnx").read_bytes() for half in ("encoder", "decoder")]
+    add_int8(folder, *graphs)
     return folder
 
 
