@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from app import version
 from app.api import decoder_graphs, endpoints, health, openapi
 from app.api.routing import paths
 from app.errors import ServiceError
@@ -25,12 +28,17 @@ from app.server.compression import Compression
 from app.server.metrics import Metrics, shared_folder
 from app.server.middleware import ApiKey, BodyLimit, FaultsAsProblems, RequestLog, StartupErrorLine
 from app.server.problem_details import on_http_exception, on_service_error
-from app.settings import Settings, version
+from app.settings import Settings
 from app.state import AppState
 from app.web import swagger
 from app.web.page import ASSETS, PAGE, Page
 
+if TYPE_CHECKING:
+    from app.server.tracing import Tracing
+
 OPENAPI = "/openapi.json"
+UNTRACED: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+"""Said to FastAPI, which would else look for a tracer at every request."""
 
 
 def create_app(settings: Settings | None = None, folder: ModelFolder | None = None) -> FastAPI:
@@ -46,9 +54,15 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
     protected = frozenset((*paths(endpoints.router), *paths(decoder_graphs.router)))
     open_paths = frozenset((PAGE, swagger.PATH, OPENAPI, *paths(health.router)))
     named = protected.union((PAGE,), paths(health.router))
+    tracing = open_tracing(settings)
     metrics = Metrics(named, settings.queue_timeout, settings.max_batch_rows or max(BATCH_ROWS.values()))
     # From the outside in: what is refused early costs little.
-    middleware = [Middleware(StartupErrorLine), Middleware(RequestLog, observer=metrics, endpoints=named)]
+    middleware = [
+        Middleware(StartupErrorLine),
+        Middleware(
+            RequestLog, observer=metrics, endpoints=named, trace_of=None if tracing is None else tracing.trace
+        ),
+    ]
     if settings.cors_origins:
         middleware.append(
             Middleware(
@@ -85,9 +99,9 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # else looked up for every request
+        telemetry=UNTRACED if tracing is None else tracing.fastapi_options(),
     )
-    state = app.state.app_state = AppState(settings, metrics, folder)
+    state = app.state.app_state = AppState(settings, metrics, folder, tracing=tracing)
 
     @cache
     def document(latent_dim: int | None) -> openapi.Document:
@@ -97,6 +111,19 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
     # FastAPI's own way to extend it; made when it is first asked for.
     app.openapi = lambda: document(state.vae and state.vae.manifest.latent_dim)  # type: ignore[method-assign]
     return app
+
+
+def open_tracing(settings: Settings) -> "Tracing | None":
+    """What traces requests, where that is asked for; nothing of it is imported where it is not.
+
+    Raises:
+        TracingUnavailable: it is asked for and is not there.
+    """
+    if not settings.tracing:
+        return None
+    from app.server.tracing import Tracing
+
+    return Tracing()
 
 
 @asynccontextmanager
@@ -116,12 +143,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
     precisions = {"encoder": graphs.encoder, "decoder": graphs.decoder}
     state.metrics.serving(vae.manifest.id, graphs.provider, precisions)
     state.vae, state.pool = vae, pool
+    if state.tracing is not None:
+        state.tracing.start()
     with _draining_on_sigterm(state):
         yield {"settings": settings}  # for app.server.uvicorn_protocol
     state.draining = True
     await vae.drain()
     vae.close()
     pool.close()
+    if state.tracing is not None:
+        await state.tracing.close()
 
 
 def _load(state: AppState) -> Vae:

@@ -10,6 +10,7 @@ import orjson
 import PIL
 from starlette.responses import Response
 
+from app import version
 from app.api.content_negotiation import REPRESENTATIONS, Format
 from app.api.inference_request import InferenceRequest
 from app.api.schemas import Options, SizeQuery
@@ -29,7 +30,6 @@ from app.model.latents import Latents
 from app.model.npy import write_npy
 from app.server.asgi import route_path
 from app.server.entity_tags import digest, is_known
-from app.settings import version
 
 Fields = dict[str, Any]
 

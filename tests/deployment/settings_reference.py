@@ -47,6 +47,7 @@ WHEN_TO_CHANGE = {
     "cors_origins": "When pages of other sites are to call the service.",
     "serve_decoder": "When pages or programs of your clients are to decode by themselves, a frame of a "
     "morph without a request; mind the terms of the model's weights.",
+    "tracing": "Where a collector is; see [Traces](#traces).",
     "log_format": "`json` where a program reads the logs.",
     "log_level": "`debug` to look for a fault, `warning` for quiet logs.",
 }
@@ -58,9 +59,9 @@ def variable(name: str) -> str:
 
 
 def default_of(field: FieldInfo) -> str:
-    """A setting's default as one would write it in the environment; empty when it is unset."""
+    """A setting's default as one would write it in the environment; empty where it has none."""
     value: Any = field.default
-    if value is None:
+    if value is None or field.default_factory is not None:
         return ""
     if isinstance(value, tuple):
         return ",".join(map(str, value))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import BrowserType, Page, expect
 
-from tests.docs.conftest import CHROMIUM, FLAGS, PATIENCE, EXAMPLES, Stage
+from tests.docs.conftest import CHROMIUM, EXAMPLES, FLAGS, PATIENCE, Stage
 from tests.images import array_of
 
 FOLDER = EXAMPLES / "decoder-in-browser"
