@@ -5,6 +5,7 @@ DATA ?= synthetic
 VAL ?=
 RECIPE ?= best
 RUN ?= runs/$(RECIPE)
+MODEL ?= models/car-vae/2
 
 BIN := .venv/bin
 GPU := $(shell nvidia-smi --list-gpus 2>/dev/null)
@@ -14,7 +15,7 @@ GPU_RUNTIME = $(BIN)/python -m pip uninstall --quiet --yes onnxruntime \
 	&& $(INSTALL) --force-reinstall --no-deps onnxruntime-gpu \
 	&& $(INSTALL) 'onnxruntime-gpu[cuda,cudnn]'
 
-.PHONY: help serve test check format train docs wheel images sbom lock bench bench-gpu bench-training cost clean
+.PHONY: help serve test check format train docs wheel images sbom lock bench bench-mosec bench-gpu gpu-day bench-training cost clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -59,6 +60,12 @@ bench: .venv/dev  ## this service beside other model servers, two hours (needs w
 
 bench-gpu: .venv/dev  ## what a CUDA card does with the model
 	$(BIN)/python -m tests.performance.gpu
+
+bench-mosec: .venv/dev  ## this service beside mosec with equal graphs, ten minutes (needs wrk)
+	$(BIN)/python -m tests.performance.bench.beside_mosec --model-dir $(MODEL) --document docs/performance.md
+
+gpu-day: .venv/dev  ## ten minutes with a card: train, export, prove, serve: make gpu-day DATA=cars.npz (docs/cuda.md)
+	$(BIN)/python -m tests.performance.gpu_day --data $(DATA)
 
 bench-training: .venv/dev  ## training beside a plain PyTorch loop and pythae's trainer
 	$(BIN)/python -m tests.performance.training

@@ -1,4 +1,4 @@
-"""Commands: pack, train, finetune, fit-prior, fit-refiner, export, fit-features, evaluate and others.
+"""Commands: pack, train, finetune, fit-prior, fit-refiner, export, fit-features, evaluate, card and others.
 
 Each imports what it needs when it runs: `evaluate` and `plot` work on an exported model folder without torch.
 """
@@ -14,11 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.images.arrays import ImageArray
 from app.images.decode import configure_pillow
-from app.model.prior import Prior, read_prior
-from model_training.backends.base import Backend
-from model_training.compression.rate_distortion import LatentPoint
+from app.model.manifest import read_model_folder, write_manifest
 from model_training.data.dataset import MAX_PIXELS, SYNTHETIC, load, load_split
 from model_training.run_folder import COMPRESSOR, METRICS, PRIOR, REFINER
 
@@ -42,21 +39,15 @@ def pack(options: argparse.Namespace) -> int:
     """Fit images to a recipe's size and write them to one file, which --data takes in place of a folder."""
     from model_training.data.packed import SUFFIX
     from model_training.data.packed import pack as write
-    from model_training.data.split import ImageDataset, split
+    from model_training.data.split import concatenate, split
     from model_training.recipe import Recipe
 
     if options.out.suffix != SUFFIX:
         raise ValueError(f"--out ends in {SUFFIX}, not in {options.out.name!r}")
     model = Recipe.load(options.recipe).model
-    sources = [(source, load(source, model.width, model.height, CACHE)) for source in options.data]
-    every = ImageDataset(
-        np.concatenate([dataset.images for _, dataset in sources]),
-        tuple(f"{Path(source).name}/{name}" for source, dataset in sources for name in dataset.names),
-    )
-    if options.val is None:
-        training, validation = split(every)
-    else:
-        training, validation = every, load(options.val, model.width, model.height, CACHE)
+    size = model.width, model.height
+    every = concatenate([load(source, *size, CACHE) for source in options.data])
+    training, validation = split(every) if options.val is None else (every, load(options.val, *size, CACHE))
     write(training, validation, options.out)
     print(f"{len(training)} pictures to train on, {len(validation)} to validate -> {options.out}")
     return 0
@@ -194,6 +185,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
 def export(options: argparse.Namespace) -> int:
     """Write a model folder for the service."""
     from model_training.backends.torch_backend import TorchBackend
+    from model_training.evaluation.model_figures import sample_figures
     from model_training.evaluation.reconstructions import evaluate_reconstructions
     from model_training.export.model_folder import export_run
 
@@ -205,7 +197,7 @@ def export(options: argparse.Namespace) -> int:
     figures = evaluate_reconstructions(backend, images)
     if options.train_data is not None:
         training = load(options.train_data, backend.width, backend.height, CACHE).images
-        figures |= _sample_figures(options.run_folder, backend, images, training, options.features)
+        figures |= sample_figures(options.run_folder, backend, images, training, options.features)
     manifest = export_run(
         options.run_folder,
         target,
@@ -245,25 +237,51 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help=MODEL)
     parser.add_argument("--data", required=True, help=f"images the model has not seen: {IMAGES}")
     parser.add_argument("--train-data", help="images it was trained on: measure samples and bytes by them")
+    parser.add_argument("--save", action="store_true", help="put the figures into the folder's model.json")
     _add_features_argument(parser)
 
 
 def evaluate(options: argparse.Namespace) -> int:
     """Measure a training run or an exported model folder; with --train-data its samples and bytes too."""
     from model_training.backends.load import open_backend
+    from model_training.evaluation.model_figures import compression_figures, sample_figures
     from model_training.evaluation.reconstructions import evaluate_reconstructions
 
     backend = open_backend(options.model)
     size = backend.width, backend.height
     images = load(options.data, *size, CACHE).images
-    figures: dict[str, object] = {**evaluate_reconstructions(backend, images)}
+    measured = evaluate_reconstructions(backend, images)
+    figures: dict[str, object] = {}
     if options.train_data is not None:
         training = load(options.train_data, *size, CACHE).images
-        figures |= _sample_figures(options.model, backend, images, training, options.features)
-        searched, encoded = _compression_figures(backend, images, training)
+        measured |= sample_figures(options.model, backend, images, training, options.features)
+        searched, encoded = compression_figures(backend, images, training)
         figures["compression"] = [dataclasses.asdict(point) for point in searched]
         figures["compression_unsearched"] = [dataclasses.asdict(point) for point in encoded]
-    print(json.dumps(figures, indent=2))
+    if options.save:
+        manifest = read_model_folder(options.model).manifest
+        write_manifest(options.model, dataclasses.replace(manifest, metrics=manifest.metrics | measured))
+    print(json.dumps({**measured, **figures}, indent=2))
+    return 0
+
+
+def add_card_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="exported model folder")
+    parser.add_argument("--against", nargs="*", default=[], type=Path, help="model folders to stand beside")
+    parser.add_argument("--data", help=f"draw the model's own reconstructions of these: {IMAGES}")
+
+
+def card(options: argparse.Namespace) -> int:
+    """Bring a model folder's README.md up to date: its head for machines, its figures from model.json."""
+    from model_training.backends.onnx_backend import OnnxBackend
+    from model_training.evaluation.card import RECONSTRUCTIONS, SHOWN, write_card
+    from model_training.evaluation.plots import plot_reconstructions
+
+    if options.data is not None:
+        backend = OnnxBackend(options.model)
+        images = load(options.data, backend.width, backend.height, CACHE).images[:SHOWN]
+        plot_reconstructions(backend, images, options.model / RECONSTRUCTIONS, originals=False)
+    write_card(options.model, options.against)
     return 0
 
 
@@ -350,6 +368,7 @@ def plot(options: argparse.Namespace) -> int:
     from model_training.backends.load import open_backend
     from model_training.compression.image_formats import FORMATS, Curve, format_curves
     from model_training.evaluation import plots
+    from model_training.evaluation.model_figures import compression_figures, fitted_prior
 
     backend = open_backend(options.model)
     images = load(options.data, backend.width, backend.height, CACHE).images
@@ -357,13 +376,13 @@ def plot(options: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     plots.plot_reconstructions(backend, images, out / "reconstructions.png", originals=options.originals)
     plots.plot_samples(backend, None, out / "samples-standard.png")
-    prior = _fitted_prior(options.model, backend)
+    prior = fitted_prior(options.model, backend)
     if prior is not None:
         plots.plot_samples(backend, prior, out / "samples-fitted.png")
     plots.plot_interpolations(backend, images, out / "interpolations.png")
     if options.train_data is not None:
         training = load(options.train_data, backend.width, backend.height, CACHE).images
-        searched, encoded = _compression_figures(backend, images, training)
+        searched, encoded = compression_figures(backend, images, training)
         name = "/".join(options.model.parts[-2:])
         ours = Curve(name, searched[::-1])
         others = [curve for kind in FORMATS for curve in format_curves(kind, images)]
@@ -384,42 +403,6 @@ def _add_features_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _fitted_prior(folder: Path, backend: Backend) -> Prior | None:
-    """The fitted prior of a run or of a model folder, where it has one."""
-    fitted = folder / PRIOR
-    return read_prior(fitted.read_bytes(), backend.latent_dim) if fitted.is_file() else None
-
-
-def _sample_figures(
-    folder: Path, backend: Backend, images: ImageArray, training: ImageArray, features: list[Path]
-) -> dict[str, float]:
-    """What samples of a run or of a model folder are worth."""
-    from model_training.evaluation.feature_network import FeatureNetwork
-    from model_training.evaluation.samples import evaluate_samples
-
-    if len(features) > 2:
-        raise ValueError(f"--features takes one or two files, not {len(features)}")
-    prior = _fitted_prior(folder, backend)
-    return evaluate_samples(backend, prior, images, training, *map(FeatureNetwork, features))
-
-
-def _compression_figures(
-    backend: Backend, images: ImageArray, training: ImageArray
-) -> tuple[list[LatentPoint], list[LatentPoint]]:
-    """Bytes and quality of latents as `compress` finds them, and of the encoder's own."""
-    from app.codes.latent_search import search
-    from model_training.compression.fit import training_statistics
-    from model_training.compression.rate_distortion import QUANTISER_STEPS, rate_distortion
-
-    statistics = training_statistics(backend, training)
-    encoded, _ = backend.encode(images)
-    searched = search(backend, statistics, images, encoded)
-    return (
-        rate_distortion(backend, statistics, images, searched, QUANTISER_STEPS),
-        rate_distortion(backend, statistics, images, encoded, QUANTISER_STEPS),
-    )
-
-
 class Command(NamedTuple):
     """A command: what it does, with its docstring for help, and what adds its arguments."""
 
@@ -436,6 +419,7 @@ COMMANDS = {
     "export": Command(export, add_export_arguments),
     "fit-features": Command(fit_features, add_fit_features_arguments),
     "evaluate": Command(evaluate, add_evaluate_arguments),
+    "card": Command(card, add_card_arguments),
     "fit-compressor": Command(fit_compressor, add_fit_compressor_arguments),
     "compress": Command(compress, add_compress_arguments),
     "decompress": Command(decompress, add_decompress_arguments),

@@ -27,6 +27,12 @@ class ImageDataset:
         return ImageDataset(self.images[indices], tuple(self.names[i] for i in indices))
 
 
+def concatenate(datasets: Sequence[ImageDataset]) -> ImageDataset:
+    """One dataset after the other; all of one size."""
+    images = np.concatenate([dataset.images for dataset in datasets])
+    return ImageDataset(images, tuple(name for dataset in datasets for name in dataset.names))
+
+
 def split(dataset: ImageDataset) -> tuple[ImageDataset, ImageDataset]:
     """Set one tenth aside, decided by what the images show and not by their names.
 

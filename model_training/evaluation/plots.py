@@ -126,4 +126,4 @@ def _grid(images: ImageArray) -> ImageArray:
 def _save(grid: ImageArray, target: Path) -> None:
     image = Image.fromarray(grid)
     size = image.width * ENLARGEMENT, image.height * ENLARGEMENT
-    image.resize(size, Image.Resampling.LANCZOS).save(target, optimize=True)
+    image.resize(size, Image.Resampling.LANCZOS).save(target, optimize=True, quality=90)

@@ -17,7 +17,7 @@ from app.images.encode import grid
 from app.images.letterbox import fit
 from app.model.interpolation import interpolate
 from app.model.latents import Latents
-from app.model.prior import read_prior
+from app.model.prior import Prior, read_prior
 from model_training.data.synthetic import draw_cars
 
 BOUNDARY = "bench-0f6f9d1c3b"
@@ -83,18 +83,19 @@ class Workload:
 class Reference:
     """The exported model in this process, and Pillow at its plainest."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open the graphs of a model folder."""
+    def __init__(self, folder: Path, encoder: str = "encoder.onnx", decoder: str = "decoder.onnx") -> None:
+        """Open two graphs of a model folder."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._encoder, self._decoder = (
-            onnxruntime.InferenceSession(folder / f"{name}.onnx", options, providers=["CPUExecutionProvider"])
-            for name in ("encoder", "decoder")
+            onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
+            for name in (encoder, decoder)
         )
         size = json.loads((folder / "model.json").read_text())["image_size"]
         self.width, self.height = int(size["width"]), int(size["height"])
         self.latent_dim = int(self._decoder.get_inputs()[0].shape[1])
-        self.prior = read_prior((folder / "prior.npz").read_bytes(), self.latent_dim)
+        fitted = folder / "prior.npz"
+        self.prior = read_prior(fitted.read_bytes(), self.latent_dim) if fitted.is_file() else None
 
     def encode(self, files: Sequence[bytes]) -> tuple[Latents, Latents]:
         """Mean and standard deviation (N, L) float32 of N picture files."""
@@ -207,7 +208,7 @@ def workloads(reference: Reference) -> list[Workload]:
             [Exchange(multipart(small[at]), pixels_similar(pictures[at])) for at in singles],
         ),
         _interpolate(reference, means),
-        _sample(reference),
+        *([] if reference.prior is None else [_sample(reference, reference.prior)]),
     ]
 
 
@@ -222,10 +223,10 @@ def _interpolate(reference: Reference, means: Latents) -> Workload:
     return Workload("interpolate-16", "/interpolate, 16 frames as GIF", path, JSON, exchanges, common=False)
 
 
-def _sample(reference: Reference) -> Workload:
+def _sample(reference: Reference, prior: Prior) -> Workload:
     exchanges = []
     for seed in range(4):
-        pictures = reference.decode(reference.prior.draw(16, seed, 1.0))
+        pictures = reference.decode(prior.draw(16, seed, 1.0))
         body = json.dumps({"count": 16, "seed": seed}).encode()
         exchanges.append(Exchange(body, pixels_near(pictures)))
     return Workload("sample-16", "/sample, 16 pictures", "/sample", JSON, exchanges, common=False)

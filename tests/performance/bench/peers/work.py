@@ -30,6 +30,7 @@ WORKERS = int(os.environ.get("BENCH_WORKERS", "1"))
 THREADS = int(os.environ.get("BENCH_THREADS", "1"))
 BATCH = int(os.environ.get("BENCH_BATCH", "16"))
 WAIT_MS = int(os.environ.get("BENCH_WAIT_MS", "0"))
+GRAPHS = os.environ.get("BENCH_ENCODER", "encoder.onnx"), os.environ.get("BENCH_DECODER", "decoder.onnx")
 OWN_FIT = os.environ.get("BENCH_FIT") == "car-vae"
 """Whether pictures are fitted by this service's code instead of Pillow's."""
 
@@ -48,10 +49,8 @@ class Model:
         options.intra_op_num_threads = THREADS
         options.inter_op_num_threads = 1
         self._encoder, self._decoder = (
-            onnxruntime.InferenceSession(
-                str(MODEL_DIR / f"{name}.onnx"), options, providers=["CPUExecutionProvider"]
-            )
-            for name in ("encoder", "decoder")
+            onnxruntime.InferenceSession(str(MODEL_DIR / name), options, providers=["CPUExecutionProvider"])
+            for name in GRAPHS
         )
         for rows in (BATCH, 1):
             self.decode(self.encode(np.zeros((rows, HEIGHT, WIDTH, 3), np.uint8))[0])
