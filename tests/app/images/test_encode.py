@@ -75,6 +75,15 @@ def test_an_animation_never_ends() -> None:
     assert content[edit_list + 7] & 1, "of ISO 14496-12, 8.6.6: the edit repeats, and no end is given"
 
 
+def test_an_animation_does_not_say_when_it_was_made() -> None:
+    images = [np.asarray(photograph(seed=seed)) for seed in range(3)]
+    content = encode_moving_avif(images)
+    times = {box: content.index(box) + 8 for box in (b"mvhd", b"tkhd", b"mdhd")}
+    assert [content[at - 4] for at in times.values()] == [1, 1, 1], "times of 64 bits"
+    assert [content[at : at + 16] for at in times.values()] == [bytes(16)] * 3
+    assert len(frames_of(content)[0]) == 3
+
+
 @pytest.mark.parametrize(("animate", "kind"), ANIMATIONS)
 def test_equal_frames_last_as_long_as_they_do_apart(animate: Animate, kind: str) -> None:
     one, other = (np.asarray(photograph(seed=seed)) for seed in range(2))

@@ -11,13 +11,20 @@ from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import CheckFunction
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
+from app.api import openapi
+from app.api.openapi import Limits
 from app.main import create_app
 from app.settings import Settings
 from tests.performance.service import Running, running
+from tests.tiny_model import LATENT_DIM
 
 EXAMPLES = 60
-"""Requests for each operation and phase."""
+"""Requests for each operation that negotiates, and for each of the service itself."""
+FEW = 8
+"""Requests for each of the others: behind paths with a suffix the same code answers."""
 SEEN: Counter[int] = Counter()
+
+schemathesis.serializer.alias("application/x-npy", "application/octet-stream")
 
 
 @pytest.fixture(scope="module")
@@ -27,24 +34,45 @@ def service(model_folder: Path) -> Iterator[Running]:
     print(f"answers by status: {dict(sorted(SEEN.items()))}, {SEEN.total()} in all")
 
 
-schema = schemathesis.openapi.from_dict(create_app(Settings()).openapi())
+def settings_of(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
 
 
-@schema.parametrize()
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
+def document() -> dict[str, Any]:
+    """What the service of the tests says of itself when its model is loaded."""
+    settings = Settings()
+    limits = Limits(LATENT_DIM, settings.max_items, settings.max_output_pixels)
+    return openapi.document(create_app(settings), frozenset(), limits)
+
+
+schema = schemathesis.openapi.from_dict(document())
+
+
+@schema.exclude(path_regex=r"\.\w+$").parametrize()
+@settings_of(EXAMPLES)
 def test_answers_are_as_described(service: Running, case: schemathesis.Case[Any]) -> None:
     """A described status, media type, headers and body, and bad requests refused."""
+    check(service, case)
+
+
+@schema.include(path_regex=r"\.\w+$").parametrize()
+@settings_of(FEW)
+def test_answers_in_one_format_are_as_described(service: Running, case: schemathesis.Case[Any]) -> None:
+    """The same of paths with a suffix."""
+    check(service, case)
+
+
+def check(service: Running, case: schemathesis.Case[Any]) -> None:
     response = case.call(base_url=f"http://127.0.0.1:{service.port}")
     SEEN[response.status_code] += 1
-    # The document cannot say what a readable image is, nor how long the latents of the served model are;
-    # and schemathesis does not take 413 for a refusal.
+    # The document cannot say what a readable image is; and schemathesis does not take 413 for a refusal.
     excluded: list[CheckFunction] = [positive_data_acceptance]
     if response.status_code == 413:
         excluded.append(negative_data_rejection)
