@@ -17,7 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from app import version
 from app.api import decoder_graphs, endpoints, health, openapi
-from app.api.routing import paths
+from app.api.routing import has_suffix, paths
 from app.errors import ServiceError
 from app.images.decode import configure_pillow
 from app.images.worker_pool import WorkerPool
@@ -85,14 +85,18 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
         version=version(),
         description="A variational autoencoder for photographs of cars: images to latents and back.",
         lifespan=_lifespan,
-        # As they are: FastAPI matches the routes of an included router twice for each request.
-        routes=[
-            *endpoints.router.routes,
-            *decoder_graphs.router.routes,
-            *health.router.routes,
-            *page.routes,
-            swagger.ROUTE,
-        ],
+        # As they are: FastAPI matches the routes of an included router twice for each request. They are tried
+        # one by one, and few requests name a format in their path.
+        routes=sorted(
+            [
+                *endpoints.router.routes,
+                *health.router.routes,
+                *page.routes,
+                swagger.ROUTE,
+                *decoder_graphs.router.routes,
+            ],
+            key=has_suffix,
+        ),
         middleware=middleware,
         exception_handlers={ServiceError: on_service_error, HTTPException: on_http_exception},
         openapi_url=OPENAPI,

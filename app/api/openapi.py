@@ -38,6 +38,12 @@ HEADERS = {
 OF_STATUS = {415: ("Accept-Encoding",), 429: ("Retry-After",), 503: ("Retry-After",)}
 """Headers of errors by their status."""
 
+ONLY_IN: dict[str, tuple[Format, ...]] = {
+    "images": ("json",),
+    "animate": ("webp", "avif"),
+    "size": ("png", "jpeg", "webp", "avif", "gif", "json"),
+}
+"""Options that mean something in some formats only, and these."""
 TAGS = [
     {
         "name": "model",
@@ -182,7 +188,7 @@ def _in_each_format(path: str, operation: Document) -> Iterator[tuple[str, Docum
             **operation,
             "operationId": f"{operation['operationId']}_{representation.suffix}",
             "summary": f"{operation['summary']}, as {representation.suffix}",
-            "parameters": parameters,
+            "parameters": [each for each in parameters if name in ONLY_IN.get(each["name"], (name,))],
             "responses": {status: said for status, said in operation["responses"].items() if status != "406"}
             | {"200": answer | {"content": {media_type: answer["content"][media_type]}}},
         }

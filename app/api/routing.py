@@ -25,17 +25,12 @@ class Router(APIRouter):
         query = get_type_hints(endpoint).get("query")
         for name in () if query is None else offered_formats(query):
             self._add(path_with(path, name), endpoint, options | {"include_in_schema": False})
-        self.routes.sort(key=_has_suffix)  # they are tried in this order, and most requests have none
 
     def _add(self, path: str, endpoint: Callable[..., Any], options: dict[str, Any]) -> None:
         super().add_api_route(path, endpoint, **options)
         if "GET" in (options.get("methods") or ()):
             options = options | {"methods": ["HEAD"], "include_in_schema": False}
             super().add_api_route(path, endpoint, **options)
-
-
-def _has_suffix(route: BaseRoute) -> bool:
-    return isinstance(route, APIRoute) and format_of(route.path) is not None
 
 
 class InferenceRoute(APIRoute):
@@ -64,6 +59,11 @@ class InferenceRoute(APIRoute):
             return response
 
         return handle
+
+
+def has_suffix(route: BaseRoute) -> bool:
+    """Whether a route answers in one format alone, which its path names."""
+    return isinstance(route, InferenceRoute) and format_of(route.path) is not None
 
 
 def paths(router: APIRouter) -> tuple[str, ...]:

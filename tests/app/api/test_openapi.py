@@ -155,6 +155,24 @@ def test_a_path_with_a_suffix_has_one_media_type(document: dict[str, Any]) -> No
         assert "406" not in operation["responses"]
 
 
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("/interpolate", {"size", "images", "animate", "steps", "lambdas", "method", "format"}),
+        ("/interpolate.png", {"size", "steps", "lambdas", "method"}),
+        ("/interpolate.avif", {"size", "animate", "steps", "lambdas", "method"}),
+        ("/interpolate.gif", {"size", "steps", "lambdas", "method"}),
+        ("/interpolate.json", {"size", "images", "steps", "lambdas", "method"}),
+        ("/interpolate.npy", {"steps", "lambdas", "method"}),
+    ],
+)
+def test_a_path_with_a_suffix_has_the_options_of_its_format(
+    document: dict[str, Any], path: str, named: set[str]
+) -> None:
+    parameters = operations(document)[path, "post"]["parameters"]
+    assert {parameter["name"] for parameter in parameters} == named
+
+
 def test_nothing_is_null_unless_it_is_given(document: dict[str, Any]) -> None:
     assert '"default": null' not in json.dumps(document)
     forms = [schema for name, schema in document["components"]["schemas"].items() if name.endswith("Form")]
