@@ -15,7 +15,8 @@ GPU_RUNTIME = $(BIN)/python -m pip uninstall --quiet --yes onnxruntime \
 	&& $(INSTALL) --force-reinstall --no-deps onnxruntime-gpu \
 	&& $(INSTALL) 'onnxruntime-gpu[cuda,cudnn]'
 
-.PHONY: help serve test check format train docs wheel images sbom lock bench bench-mosec bench-gpu gpu-day bench-training cost clean
+.PHONY: help serve test check format train docs wheel images sbom lock bench bench-mosec bench-gpu gpu-day \
+	bench-training cost clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
