@@ -11,6 +11,7 @@ ServiceError                  the message may be shown to a client as it stands
  ├─ TooManyItems
  ├─ InvalidField
  ├─ Unauthorized
+ ├─ NotOffered
  ├─ NotAcceptable
  ├─ WrongModel
  ├─ QueueFull
@@ -85,6 +86,10 @@ class InvalidField(ServiceError):
 
 class Unauthorized(ServiceError):
     """An API key is configured and the request has none or a wrong one."""
+
+
+class NotOffered(ServiceError):
+    """What the path stands for is not given here: it is switched off, or the model has none of it."""
 
 
 class NotAcceptable(ServiceError):

@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from app import version
-from app.api import endpoints, health, openapi
+from app.api import decoder_graphs, endpoints, health, openapi
 from app.api.routing import has_suffix, paths
 from app.errors import ServiceError
 from app.images.decode import configure_pillow
@@ -51,7 +51,7 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
     settings = settings or Settings()
     keys = settings.read_keys()
     page = Page()
-    protected = frozenset(paths(endpoints.router))
+    protected = frozenset((*paths(endpoints.router), *paths(decoder_graphs.router)))
     open_paths = frozenset((PAGE, swagger.PATH, OPENAPI, *paths(health.router)))
     named = protected.union((PAGE,), paths(health.router))
     tracing = open_tracing(settings)
@@ -88,7 +88,14 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
         # As they are: FastAPI matches the routes of an included router twice for each request. They are tried
         # one by one, and few requests name a format in their path.
         routes=sorted(
-            [*endpoints.router.routes, *health.router.routes, *page.routes, swagger.ROUTE], key=has_suffix
+            [
+                *endpoints.router.routes,
+                *health.router.routes,
+                *page.routes,
+                swagger.ROUTE,
+                *decoder_graphs.router.routes,
+            ],
+            key=has_suffix,
         ),
         middleware=middleware,
         exception_handlers={ServiceError: on_service_error, HTTPException: on_http_exception},
@@ -98,7 +105,7 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
         redirect_slashes=False,
         telemetry=UNTRACED if tracing is None else tracing.fastapi_options(),
     )
-    state = app.state.app_state = AppState(settings, metrics, folder, tracing)
+    state = app.state.app_state = AppState(settings, metrics, folder, tracing=tracing)
 
     @cache
     def document(latent_dim: int | None) -> openapi.Document:
@@ -153,10 +160,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
 
 
 def _load(state: AppState) -> Vae:
-    """Open the model, and let go of the bytes of its files."""
+    """Open the model, and let go of the bytes of its files, but for those that clients may load."""
     settings = state.settings
     folder = state.folder or read_model_folder(settings.model_dir)
     state.folder = None
+    if settings.serve_decoder:
+        state.decoders = folder.only(folder.manifest.files.decoders().values())
     spec = SessionSpec(
         settings.device,
         settings.max_batch_rows,

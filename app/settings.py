@@ -143,6 +143,11 @@ class Settings(BaseSettings):
         description="Comma-separated origins, such as https://example.org, whose pages may call the service "
         "from a browser. Unset: none but its own.",
     )
+    serve_decoder: bool = Field(
+        default=False,
+        description="Whether clients may load the decoder itself, at /model/decoder.onnx, to decode without "
+        "requests. It gives the weights away, and keeps them in memory.",
+    )
     tracing: bool = Field(
         default=False,
         description="Send a trace of each request by OpenTelemetry, whose variables `OTEL_*` say where to and"

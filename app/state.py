@@ -23,12 +23,14 @@ class AppState:
 
     Attributes:
         folder: the model's files where they have been read before the start, which uses them up.
+        decoders: the model's decoders where clients may load them, else None.
         unpacked_bytes: what the packed bodies of all requests that are being answered have unpacked to.
     """
 
     settings: Settings
     metrics: Metrics
     folder: ModelFolder | None = None
+    decoders: ModelFolder | None = None
     tracing: "Tracing | None" = None
     vae: Vae | None = None
     pool: WorkerPool | None = None

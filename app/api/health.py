@@ -4,6 +4,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.decoder_graphs import decoder_list
 from app.api.openapi import answers, kept, problems, text_answer
 from app.api.routing import Router
 from app.api.schemas import HealthAnswer, ModelAnswer
@@ -59,6 +60,7 @@ async def model(request: Request) -> Response:
         "max_items": state.settings.max_items,
         "metrics": manifest.metrics,
         "directions": vae.directions,
+        "decoders": decoder_list(state),
     }
     text = _text(content)
     headers = ASKED_EACH_TIME | {"ETag": f'W/"{digest([text.decode()])}"'}  # weak, as it may be packed

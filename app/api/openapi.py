@@ -80,6 +80,22 @@ def text_answer() -> Responses:
     return {200: {"description": "OK", "headers": _headers(), "content": content}}
 
 
+def file_answer(media_type: str) -> Responses:
+    """The response 200 of a file."""
+    return {200: {"description": "OK", "headers": _headers(), "content": {media_type: FILE}}}
+
+
+def parameters(query: type[BaseModel]) -> Document:
+    """The query of an endpoint that reads it itself."""
+    schema = query.model_json_schema()["properties"]
+    return {
+        "parameters": [
+            {"name": name, "in": "query", "required": False, "description": of["description"], "schema": of}
+            for name, of in schema.items()
+        ]
+    }
+
+
 def problems(*statuses: int) -> Responses:
     """The responses of errors, each a problem document."""
     return {

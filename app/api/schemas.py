@@ -147,6 +147,16 @@ class SeedPathQuery(PathQuery):
     )
 
 
+class DecoderQuery(Options):
+    """Query of the decoder files."""
+
+    sha256: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{64}$",
+        description="the sha256 of the file, 64 lower-case hexadecimal digits: that file or none",
+    )
+
+
 class LatentsBody(Options):
     """Body of /decode, 4 MiB at most. The answers of /encode and /sample are valid bodies as they stand."""
 
@@ -254,6 +264,15 @@ class DirectionAnswer(BaseModel):
     std: float = Field(description="Standard deviation of cars along it.")
 
 
+class DecoderAnswer(BaseModel):
+    """A decoder that may be loaded, as an ONNX file."""
+
+    precision: Precision
+    url: str = Field(description="Relative to this answer's own; what it leads to never changes.")
+    sha256: str
+    bytes: int
+
+
 class SelfCheckAnswer(BaseModel):
     """How the int8 decoder compares with that in float32, measured when this service started."""
 
@@ -284,6 +303,11 @@ class ModelAnswer(BaseModel):
     metrics: dict[str, float]
     directions: list[DirectionAnswer] = Field(
         description="Where cars differ most, strongest first; empty for a model without a fitted prior."
+    )
+    decoders: list[DecoderAnswer] = Field(
+        default_factory=list,
+        description="Those that may be loaded, for decoding without requests; empty unless the service gives "
+        "them away.",
     )
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -91,6 +91,11 @@ class ModelFiles:
             )
         return self.int8.encoder, self.int8.decoder
 
+    def decoders(self) -> dict[Precision, ModelFile]:
+        """The decoder in each precision there is."""
+        fp32: dict[Precision, ModelFile] = {"fp32": self.decoder}
+        return fp32 if self.int8 is None else fp32 | {"int8": self.int8.decoder}
+
     def all(self) -> tuple[ModelFile, ...]:
         """Every file there is."""
         int8 = () if self.int8 is None else (self.int8.encoder, self.int8.decoder)
@@ -141,6 +146,10 @@ class ModelFolder:
     def content(self, file: ModelFile) -> bytes:
         """The bytes of one of the manifest's files."""
         return self.contents[file]
+
+    def only(self, files: Collection[ModelFile]) -> "ModelFolder":
+        """The same folder with the bytes of these files alone, so that those of all others may go."""
+        return ModelFolder(self.manifest, {file: self.contents[file] for file in files})
 
 
 def read_model_folder(folder: Path) -> ModelFolder:

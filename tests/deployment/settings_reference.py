@@ -45,6 +45,8 @@ WHEN_TO_CHANGE = {
     "api_keys": "Wherever strangers can reach the service. To change a key, list both for a while.",
     "api_keys_file": "Where keys are mounted as a file rather than set as variables.",
     "cors_origins": "When pages of other sites are to call the service.",
+    "serve_decoder": "When pages or programs of your clients are to decode by themselves, a frame of a "
+    "morph without a request; mind the terms of the model's weights.",
     "tracing": "Where a collector is; see [Traces](#traces).",
     "log_format": "`json` where a program reads the logs.",
     "log_level": "`debug` to look for a fault, `warning` for quiet logs.",

@@ -10,7 +10,7 @@ import pytest
 from fastapi.routing import APIRoute
 from pydantic import SecretStr
 
-from app.api import endpoints, health
+from app.api import decoder_graphs, endpoints, health
 from app.api.routing import paths
 from app.api.schemas import Options
 from app.main import create_app
@@ -93,7 +93,7 @@ def test_missing_parts_would_be_noticed() -> None:
 def test_every_route_is_described(document: dict[str, Any]) -> None:
     described = {(path, method.upper()) for path, method in operations(document)}
     assert ("/interpolate.gif", "POST") in described
-    routes = [*endpoints.router.routes, *health.router.routes]
+    routes = [*endpoints.router.routes, *decoder_graphs.router.routes, *health.router.routes]
     served = {
         (route.path, method)
         for route in routes
@@ -121,7 +121,7 @@ def test_keys_are_asked_for_where_they_are_needed(
 ) -> None:
     for has_keys, of in ((False, document), (True, document_with_keys)):
         for (path, _), operation in operations(of).items():
-            guarded = has_keys and path in paths(endpoints.router)
+            guarded = has_keys and path in (*paths(endpoints.router), *paths(decoder_graphs.router))
             assert ("security" in operation) == guarded
             assert ("401" in operation["responses"]) == guarded
 

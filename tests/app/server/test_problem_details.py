@@ -57,6 +57,7 @@ def test_types_are_those_that_clients_know() -> None:
         "invalid-field",
         "malformed-body",
         "not-acceptable",
+        "not-offered",
         "not-ready",
         "picture-too-large",
         "queue-full",
