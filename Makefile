@@ -8,10 +8,15 @@ RUN ?= runs/$(RECIPE)
 MODEL ?= models/car-vae/2
 
 BIN := .venv/bin
-RUNTIME := $(shell nvidia-smi --list-gpus >/dev/null 2>&1 && echo gpu || echo cpu)
+GPU := $(shell nvidia-smi --list-gpus 2>/dev/null)
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# Both ONNX Runtime packages write the same files: the CPU's goes first, and what it took along is laid again.
+GPU_RUNTIME = $(BIN)/python -m pip uninstall --quiet --yes onnxruntime \
+	&& $(INSTALL) --force-reinstall --no-deps onnxruntime-gpu \
+	&& $(INSTALL) 'onnxruntime-gpu[cuda,cudnn]'
 
-.PHONY: help serve test check format train docs lock bench bench-mosec bench-gpu gpu-day bench-training cost clean
+.PHONY: help serve test check format train docs wheel images sbom lock bench bench-mosec bench-gpu gpu-day \
+	bench-training cost clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -39,6 +44,15 @@ docs: .venv/dev  ## remake the tables of settings; with DATA=folder VAL=folder t
 	$(BIN)/python -m tests.deployment.settings_reference
 	$(if $(VAL),$(BIN)/python docs/figures.py --data $(DATA) --val $(VAL))
 
+wheel: .venv/dev  ## dist/*.whl: the program with the model that is served
+	$(BIN)/python -m build --wheel
+
+images: .venv/dev  ## build the images that serve, label them and write their sizes down: make images IMAGES="cpu gpu train"
+	$(BIN)/python docker/images.py $(IMAGES)
+
+sbom: .venv/dev  ## dist/*.cdx.json: what the images that serve are made of, in CycloneDX
+	$(BIN)/python docker/sbom.py
+
 lock: .venv/dev  ## pin what the images install, within constraints.txt
 	$(BIN)/python docker/lock.py
 
@@ -61,15 +75,17 @@ cost: .venv/dev  ## what each step of a request costs at best (needs wrk)
 	$(BIN)/python -m tests.performance.cost_breakdown
 
 clean:  ## remove what the targets made, but for training runs
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage .hypothesis
+	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .coverage .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
 .venv/serve: .venv/bin/python pyproject.toml constraints.txt
-	$(INSTALL) --editable '.[$(RUNTIME)]'
+	$(INSTALL) --editable .
+	$(if $(GPU),$(GPU_RUNTIME))
 	@touch $@
 
 .venv/dev: .venv/bin/python pyproject.toml constraints.txt
-	$(INSTALL) --editable '.[$(RUNTIME),train,dev]'
+	$(INSTALL) --editable '.[otel,train,dev]'
+	$(if $(GPU),$(GPU_RUNTIME))
 	@touch $@ .venv/serve

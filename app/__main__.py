@@ -1,122 +1,52 @@
-"""Command `python -m app`: settings and model checked, then uvicorn, or its supervisor of worker processes.
+"""Program `car-vae`, also `python -m app`: its commands, each of which imports what it needs when it runs.
 
-Exit code 0 after a drain, 1 after a refusal to start.
+Exit code 0 when all went well, 1 after an error that is said in a line, 2 for arguments that mean nothing.
 """
 
-import argparse
-import os
-import signal
 import sys
-import tempfile
 from collections.abc import Sequence
-from textwrap import fill, indent
-from typing import Any
 
-import uvicorn
-from pydantic import ValidationError
-from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
+import click
 
-from app.errors import StartupError
-from app.model.manifest import read_model_folder
-from app.server import logging_setup
-from app.server.reuse_port import ReusePortSocket
-from app.settings import Settings, version
-
-WORKER_PATIENCE = 10
-"""Seconds after which a worker that does not answer its supervisor is replaced; uvicorn's own five are too
-few on a machine that is short of cores."""
+from app import version
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve; gives the exit code."""
-    _parser().parse_args(arguments)
-    # uvicorn raises the signal again when it has drained: being asked to stop is no failure.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        config = configuration(Settings())
-    except ValidationError as error:
-        for fault in error.errors():
-            name = "".join(f"CAR_VAE_{field}: ".upper() for field in fault["loc"][:1])
-            print(name + fault["msg"].removeprefix("Value error, "), file=sys.stderr)
-        return 1
-    except StartupError as error:
-        print(error, file=sys.stderr)
-        return 1
-    try:
-        return _serve(config)
-    except KeyboardInterrupt:
-        return 0
-    except SystemExit as exit_:
-        return 1 if exit_.code == STARTUP_FAILURE else int(exit_.code or 0)
+class _Serve(click.Command):
+    """A command whose help ends with the settings. There are no options for them: all are variables."""
+
+    def format_epilog(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        from app.settings import Settings
+
+        with formatter.section("Settings, by environment variables"):
+            formatter.write_dl(
+                [
+                    (f"CAR_VAE_{name.upper()}", field.description or "")
+                    for name, field in Settings.model_fields.items()
+                ]
+            )
 
 
-def _parser() -> argparse.ArgumentParser:
-    """What the command answers by itself. There are no options: every setting is an environment variable."""
-    settings = "\n".join(
-        f"  CAR_VAE_{name.upper()}\n{indent(fill(field.description or '', 100), ' ' * 6)}"
-        for name, field in Settings.model_fields.items()
-    )
-    parser = argparse.ArgumentParser(
-        prog="python -m app",
-        description="Serve the model over HTTP until SIGTERM.",
-        epilog=f"settings, by environment variables:\n{settings}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"car-vae {version()}")
-    return parser
+@click.group(invoke_without_command=True)
+@click.version_option(version(), message="car-vae %(version)s")
+@click.pass_context
+def program(context: click.Context) -> None:
+    """A variational autoencoder for photographs of cars. Without a command it serves."""
+    if context.invoked_subcommand is None:
+        context.invoke(serve)
 
 
-def _serve(config: uvicorn.Config) -> int:
-    bound = config.bind_socket()  # by uvicorn's own way for one worker `::` would be IPv6 alone
-    if config.workers == 1:
-        uvicorn.Server(config).run(sockets=[bound])
-        return 0
-    supervisor = Multiprocess(config, [ReusePortSocket.take_over(bound)])
-    try:
-        shared = tempfile.TemporaryDirectory(prefix="car-vae-metrics-")
-    except OSError:
-        print("several workers need a writable temporary folder for their metrics", file=sys.stderr)
-        return 1
-    with shared as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read by app.server.metrics in the workers
-        supervisor.run()
-    return int(any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes))
+@program.command(cls=_Serve)
+def serve() -> None:
+    """Serve the model over HTTP until SIGTERM."""
+    from app.serve import run
+
+    sys.exit(run())
 
 
-def configuration(settings: Settings) -> uvicorn.Config:
-    """uvicorn's configuration. Its access log is off: the middleware writes a line a request.
-
-    Raises:
-        StartupError: model or keys are not fit to be served; said here, once, and not by every worker.
-    """
-    settings.read_keys()
-    folder = read_model_folder(settings.model_dir)
-    app: Any = "app.main:create_app"  # each worker is a process, and makes its own
-    if settings.workers == 1:
-        from app.main import create_app  # not above: a supervisor of workers has no use for it
-
-        app = create_app(settings, folder)
-    return uvicorn.Config(
-        app,
-        factory=settings.workers > 1,
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        timeout_graceful_shutdown=settings.drain_timeout,
-        timeout_keep_alive=settings.keep_alive_timeout,  # type: ignore[arg-type]  # a fraction does as well
-        timeout_worker_healthcheck=WORKER_PATIENCE,
-        http="app.server.uvicorn_protocol:LimitedHttpProtocol",
-        log_config=logging_setup.configuration(settings.log_level, settings.log_format),
-        log_level=settings.log_level,
-        access_log=False,
-        lifespan="on",
-        server_header=False,
-        proxy_headers=False,  # nothing here asks for the client's address
-        ws="none",
-    )
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program; it ends with SystemExit, which has the exit code."""
+    program.main(arguments, prog_name="car-vae")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -20,7 +20,8 @@ ServiceError                  the message may be shown to a client as it stands
 StartupError                  the service refuses to start; the message is for the operator
  ├─ ModelFolderError
  ├─ ProviderUnavailable
- └─ KeysUnreadable
+ ├─ KeysUnreadable
+ └─ TracingUnavailable
 """
 
 from collections.abc import Sequence
@@ -132,3 +133,7 @@ class ProviderUnavailable(StartupError):
 
 class KeysUnreadable(StartupError):
     """The file with the API keys cannot be read, or holds none."""
+
+
+class TracingUnavailable(StartupError):
+    """Tracing is asked for, and a package or a variable of OpenTelemetry is not as it needs."""

@@ -6,12 +6,15 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from app import version
 from app.api import endpoints, health, openapi
 from app.api.routing import paths
 from app.errors import ServiceError
@@ -23,12 +26,17 @@ from app.model.manifest import ModelFolder, read_model_folder
 from app.server.metrics import Metrics, shared_folder
 from app.server.middleware import ApiKey, BodyLimit, FaultsAsProblems, RequestLog, StartupErrorLine
 from app.server.problem_details import on_http_exception, on_service_error
-from app.settings import Settings, version
+from app.settings import Settings
 from app.state import AppState
 from app.web import swagger
 from app.web.page import ASSETS, PAGE, Page
 
+if TYPE_CHECKING:
+    from app.server.tracing import Tracing
+
 OPENAPI = "/openapi.json"
+UNTRACED: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+"""Said to FastAPI, which would else look for a tracer at every request."""
 
 
 def create_app(settings: Settings | None = None, folder: ModelFolder | None = None) -> FastAPI:
@@ -44,9 +52,15 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
     protected = frozenset(paths(endpoints.router))
     open_paths = frozenset((PAGE, swagger.PATH, OPENAPI, *paths(health.router)))
     named = protected.union((PAGE,), paths(health.router))
+    tracing = open_tracing(settings)
     metrics = Metrics(named, settings.queue_timeout, settings.max_batch_rows or max(BATCH_ROWS.values()))
     # From the outside in: what is refused early costs little.
-    middleware = [Middleware(StartupErrorLine), Middleware(RequestLog, observer=metrics, endpoints=named)]
+    middleware = [
+        Middleware(StartupErrorLine),
+        Middleware(
+            RequestLog, observer=metrics, endpoints=named, trace_of=None if tracing is None else tracing.trace
+        ),
+    ]
     if settings.cors_origins:
         middleware.append(
             Middleware(
@@ -76,12 +90,25 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # else looked up for every request
+        telemetry=UNTRACED if tracing is None else tracing.fastapi_options(),
     )
-    app.state.app_state = AppState(settings, metrics, folder)
+    app.state.app_state = AppState(settings, metrics, folder, tracing)
     document = openapi.document(app, protected if keys else frozenset())
     app.openapi = lambda: document  # type: ignore[method-assign]  # FastAPI's own way to extend it
     return app
+
+
+def open_tracing(settings: Settings) -> "Tracing | None":
+    """What traces requests, where that is asked for; nothing of it is imported where it is not.
+
+    Raises:
+        TracingUnavailable: it is asked for and is not there.
+    """
+    if not settings.tracing:
+        return None
+    from app.server.tracing import Tracing
+
+    return Tracing()
 
 
 @asynccontextmanager
@@ -101,12 +128,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
     precisions = {"encoder": graphs.encoder, "decoder": graphs.decoder}
     state.metrics.serving(vae.manifest.id, graphs.provider, precisions)
     state.vae, state.pool = vae, pool
+    if state.tracing is not None:
+        state.tracing.start()
     with _draining_on_sigterm(state):
         yield {"settings": settings}  # for app.server.uvicorn_protocol
     state.draining = True
     await vae.drain()
     vae.close()
     pool.close()
+    if state.tracing is not None:
+        await state.tracing.close()
 
 
 def _load(state: AppState) -> Vae:

@@ -2,8 +2,6 @@
 against."""
 
 import re
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import KeysUnreadable
+from app.model.default_model import default_model_dir
 from app.model.manifest import PrecisionChoice
 
 MIB = 2**20
@@ -25,8 +24,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CAR_VAE_", frozen=True, hide_input_in_errors=True)
 
     model_dir: Path = Field(
-        default=Path("models/car-vae/2"),
-        description="Model folder: encoder.onnx, decoder.onnx, prior.npz and model.json.",
+        default_factory=default_model_dir,
+        description="Model folder: encoder.onnx, decoder.onnx, prior.npz and model.json. Unset: the one that"
+        " the package brings.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
@@ -143,6 +143,11 @@ class Settings(BaseSettings):
         description="Comma-separated origins, such as https://example.org, whose pages may call the service "
         "from a browser. Unset: none but its own.",
     )
+    tracing: bool = Field(
+        default=False,
+        description="Send a trace of each request by OpenTelemetry, whose variables `OTEL_*` say where to and"
+        " how many. Needs the extra `otel`, which the images have.",
+    )
     log_format: Literal["text", "json"] = Field(
         default="text", description="Lines for people, or one JSON object a line."
     )
@@ -224,11 +229,3 @@ class Settings(BaseSettings):
                 f"CAR_VAE_API_KEYS_FILE: {self.api_keys_file} has no keys; unset the variable to need none"
             )
         return keys + found
-
-
-def version() -> str:
-    """The version of the package."""
-    try:
-        return package_version("car-vae")
-    except PackageNotFoundError:  # run from a checkout
-        return "0"

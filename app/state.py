@@ -1,6 +1,7 @@
 """AppState: what a running app holds, so that nothing needs to be global."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
@@ -11,6 +12,9 @@ from app.model.manifest import ModelFolder
 from app.server.metrics import Metrics
 from app.settings import Settings
 from app.timings import Timings
+
+if TYPE_CHECKING:
+    from app.server.tracing import Tracing
 
 
 @dataclass(slots=True)
@@ -25,6 +29,7 @@ class AppState:
     settings: Settings
     metrics: Metrics
     folder: ModelFolder | None = None
+    tracing: "Tracing | None" = None
     vae: Vae | None = None
     pool: WorkerPool | None = None
     draining: bool = False

@@ -35,7 +35,7 @@ def test_every_module_and_room_of_a_package_has_a_line(package: str) -> None:
     there = {
         f"{package}/{path.name}" + ("/" if path.is_dir() else "")
         for path in (ROOT / package).iterdir()
-        if path.name not in ("__init__.py", "__pycache__")
+        if path.name not in ("__init__.py", "__pycache__", "py.typed")
     }
     assert there == {path for path in tree() if path.startswith(f"{package}/")} - {f"{package}/"}
 

@@ -1,7 +1,6 @@
 """Inference requests: what one is served with, the format it wants, its body, and its decoded images."""
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -62,10 +61,8 @@ class InferenceRequest(Request):
     async def body(self) -> bytes:
         """The whole body, received within the time that is allowed, and unpacked where it is gzip."""
         count_unpacked = self._count_unpacked if is_gzip(self) else None
-        started = time.perf_counter()
-        body = await read_body(self, self.settings.body_timeout, count_unpacked)
-        self.timings.add("read", time.perf_counter() - started)
-        return body
+        with self.timings.measure("read"):
+            return await read_body(self, self.settings.body_timeout, count_unpacked)
 
     def _count_unpacked(self, size: int) -> None:
         """What bodies unpack to is bounded as their bytes are: of each request, and of all together."""
@@ -130,10 +127,8 @@ class InferenceRequest(Request):
         self, stage: str, work: Callable[[Item], Result], items: Sequence[Item], *, here: bool = False
     ) -> list[Result]:
         """Apply `work` to each item beside the event loop, or `here` on it; its time counts for a stage."""
-        started = time.perf_counter()
-        results = [work(item) for item in items] if here else await self.pool.map(work, items)
-        self.timings.add(stage, time.perf_counter() - started)
-        return results
+        with self.timings.measure(stage):
+            return [work(item) for item in items] if here else await self.pool.map(work, items)
 
     def check_output(self, images: int, size: int | None, columns: int | None = None) -> None:
         """Refuse, before any work, an answer of too many pixels, or of sides that its format cannot have;

@@ -83,7 +83,11 @@ def json_body(
 def document(app: FastAPI, protected: frozenset[str]) -> Document:
     """The whole document, from the routes of an app; on `protected` paths an API key is asked for."""
     described = get_openapi(
-        title=app.title, version=app.version, description=app.description, routes=app.routes
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+        servers=[{"url": "."}],  # where the document is, whatever path a proxy puts before it
     )
     for path, operations in described["paths"].items():
         for operation in operations.values():

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import InferenceFailed
+from app.timings import Trace
 
 Array = NDArray[Any]
 
@@ -25,6 +26,8 @@ class QueuedRequest:
         started: when the first of them were.
         ended: when the last of them had run.
         outputs: what has come of it so far, batch by batch.
+        trace: the trace of the client's request, where it has one.
+        runs: what stands there for the batches it took part in.
     """
 
     rows: Array
@@ -34,11 +37,25 @@ class QueuedRequest:
     started: float = 0.0
     ended: float = 0.0
     outputs: list[tuple[Array, ...]] = field(default_factory=list)
+    trace: Trace | None = None
+    runs: list[object] = field(default_factory=list)
 
     @property
     def left(self) -> int:
         """Rows that have not been put into a batch."""
         return len(self.rows) - self.taken
+
+    def tell_trace(self, batcher: str) -> None:
+        """Tell its trace how it waited and ran; its future is done, in whatever way."""
+        if self.trace is None:
+            return
+        now = time.monotonic()
+        error = asyncio.CancelledError() if self.future.cancelled() else self.future.exception()
+        if not self.taken:
+            self.trace.stage(f"{batcher} queue", self.submitted, now, error)
+            return
+        self.trace.stage(f"{batcher} queue", self.submitted, self.started, None)
+        self.trace.stage(f"{batcher} inference", self.started, self.ended or now, error, self.runs)
 
 
 @dataclass(slots=True)
@@ -100,6 +117,15 @@ class Batch:
                 request.ended = ended
                 answers.append((request, _rejoin(request.outputs)))
         return answers
+
+    def tell_traces(self, batcher: str, started: float, error: BaseException | None) -> None:
+        """Tell the traces of its requests that it has run; a batch of untraced requests costs nothing."""
+        traced = [request for request in self.requests if request.trace is not None]
+        traces = [request.trace for request in traced if request.trace is not None]
+        if traces:
+            run = traces[0].run(f"{batcher} run", started, time.monotonic(), error, self.rows, traces)
+            for request in traced:
+                request.runs.append(run)
 
 
 def _rejoin(outputs: list[tuple[Array, ...]]) -> tuple[Array, ...]:

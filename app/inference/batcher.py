@@ -162,6 +162,7 @@ class Batcher:
         if timings is not None:
             timings.rows = max(timings.rows, len(rows))
         request = QueuedRequest(rows, asyncio.get_running_loop().create_future(), time.monotonic())
+        request.trace = None if timings is None else timings.trace
         with self._condition:
             self._refuse(len(rows))
             self._waiting.append(request)
@@ -176,6 +177,8 @@ class Batcher:
                 skipped = self._remove([request])
             self._report_skipped(skipped)
             raise
+        finally:
+            request.tell_trace(self.name)
         if timings is not None:
             timings.add("queue", request.started - request.submitted)
             timings.add(self._stage, request.ended - request.started)
@@ -336,12 +339,14 @@ class Batcher:
     def _run(self, batch: Batch) -> None:
         """Run one batch and send its results, or its failure, to the event loop in one call."""
         answers: list[Answer] = []
-        failure = None
+        failure = cause = None
         try:
             answers = batch.split(self._infer(batch.join()))
         except Exception as error:
             logger.exception("%s: a batch of %d rows failed", self.name, batch.rows)
             failure = str(error) if isinstance(error, ServiceError) else "the model failed on this batch"
+            cause = error
+        batch.tell_traces(self.name, self._run_started, cause)
         seconds = time.monotonic() - self._run_started
         with self._condition:
             self._running = None

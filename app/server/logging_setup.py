@@ -46,9 +46,10 @@ class JsonFormatter(logging.Formatter):
 
 def _request_line(request: dict[str, Any]) -> str:
     stages = " ".join(f"{name}={milliseconds}" for name, milliseconds in request["stages"].items())
+    trace = f" trace={request['trace_id']}" if "trace_id" in request else ""
     return (
         f"{request['method']} {request['path']} {request['status']} {request['outcome']}"
-        f" rows={request['rows']} ms={request['ms']} {stages} id={request['request_id']}"
+        f" rows={request['rows']} ms={request['ms']} {stages} id={request['request_id']}{trace}"
     )
 
 

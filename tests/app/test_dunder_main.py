@@ -1,240 +1,88 @@
-"""`python -m app` as a process: refusals in one line, and an end without fuss."""
+"""The program: its commands, help, version and completion, and that it loads no more than it needs."""
 
 import os
 import re
-import shutil
-import signal
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from http.client import HTTPResponse
+import tomllib
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
 
-from app.__main__ import configuration, main
-from app.model import manifest
-from app.settings import Settings, version
-from tests.app.conftest import client_of
+import app.serve
+from app.__main__ import main
+from app.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def environment(**settings: object) -> dict[str, str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("CAR_VAE_")}
-    return clean | {f"CAR_VAE_{name.upper()}": str(value) for name, value in settings.items()}
+def ended(*arguments: str) -> int:
+    """The exit code of the program with these arguments."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
 
 
-@contextmanager
-def running(**settings: object) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "app"]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment(**settings),
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):  # workers outlive a supervisor that is killed
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
-def refusal(**settings: object) -> str:
-    with running(**settings) as process:
-        output, _ = process.communicate(timeout=60)
-        assert process.returncode == 1
-    assert "Traceback" not in output
-    return output
-
-
-def test_a_missing_model_is_refused_in_one_line(tmp_path: Path) -> None:
-    output = refusal(model_dir=tmp_path / "none")
-    assert output.count("\n") == 1
-    assert "model.json" in output
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_damaged_model_is_refused_once_and_not_by_every_worker(
-    model_folder: Path, tmp_path: Path, workers: int
-) -> None:
-    damaged = shutil.copytree(model_folder, tmp_path / "damaged")
-    content = bytearray((damaged / "prior.npz").read_bytes())
-    content[-1] ^= 1
-    (damaged / "prior.npz").write_bytes(content)
-    output = refusal(model_dir=damaged, device="cpu", workers=workers)
-    assert output.count("\n") == 1
-    assert "prior.npz was altered" in output
-
-
-async def test_model_files_are_read_once_a_start(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: Counter[str] = Counter()
-    read = manifest.read_model_file
-
-    def counted(folder: Path, file: manifest.ModelFile) -> bytes:
-        opened[file.path] += 1
-        return read(folder, file)
-
-    monkeypatch.setattr(manifest, "read_model_file", counted)
-    app = configuration(settings).app
-    assert isinstance(app, FastAPI)
-    async with app.router.lifespan_context(app), client_of(app) as client:
-        assert (await client.get("/health/ready")).status_code == 200
-    assert opened == {"encoder.onnx": 1, "decoder.onnx": 1, "prior.npz": 1}
-    assert app.state.app_state.folder is None
-
-
-def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["--help"])
-    assert ended.value.code == 0
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended("--help") == 0
     said = capsys.readouterr().out
-    assert [name for name in Settings.model_fields if f"CAR_VAE_{name.upper()}\n" not in said] == []
+    assert said.startswith("Usage: car-vae [OPTIONS] [COMMAND]")
+    assert re.search(r"^  serve +Serve the model over HTTP until SIGTERM.$", said, re.MULTILINE)
 
 
-def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["--version"])
-    assert ended.value.code == 0
-    assert capsys.readouterr().out == f"car-vae {version()}\n"
+def test_help_of_serve_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended("serve", "--help") == 0
+    listed = re.findall(r"^  (CAR_VAE_[A-Z_]+)\b", capsys.readouterr().out, re.MULTILINE)
+    assert listed == [f"CAR_VAE_{name.upper()}" for name in Settings.model_fields]
 
 
-@pytest.mark.parametrize("argument", ["--port=1", "serve", "--vers"])
-def test_unknown_arguments_are_refused(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main([argument])
-    assert ended.value.code == 2
-    assert argument in capsys.readouterr().err
+def test_version_is_the_projects(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended("--version") == 0
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert capsys.readouterr().out == f"car-vae {project['version']}\n"
 
 
-def test_a_port_that_kubernetes_set_is_explained(model_folder: Path) -> None:
-    output = refusal(model_dir=model_folder, port="tcp://10.0.0.1:8000")
-    assert output.startswith("CAR_VAE_PORT: ")
-    assert "Kubernetes" in output
-    assert "enableServiceLinks" in output
-
-
-def test_wrong_settings_are_named(model_folder: Path) -> None:
-    output = refusal(model_dir=model_folder, port="many", api_keys="")
-    assert re.findall(r"^CAR_VAE_\w+", output, re.MULTILINE) == ["CAR_VAE_PORT", "CAR_VAE_API_KEYS"]
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_fault_that_only_workers_find_ends_the_start(
-    model_folder: Path, tmp_path: Path, workers: int
+@pytest.mark.parametrize("arguments", [(), ("serve",)])
+def test_it_serves_with_the_command_and_without_any(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = shutil.copytree(model_folder, tmp_path / "broken")
-    document = (model_folder / "model.json").read_text()
-    (broken / "model.json").write_text(document.replace('"latent_dim": 8', '"latent_dim": 9'))
-    output = refusal(model_dir=broken, device="cpu", workers=workers, port=0)
-    assert "export the model again" in output
+    served = []
+
+    def run() -> int:
+        served.append(True)
+        return 17
+
+    monkeypatch.setattr(app.serve, "run", run)
+    assert ended(*arguments) == 17
+    assert served == [True]
 
 
-def listening(url: str) -> HTTPResponse:
-    """The answer, as soon as a worker listens: it says that it has started a moment before."""
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            response: HTTPResponse = urllib.request.urlopen(url, timeout=30)
-            return response
-        except urllib.error.URLError as error:
-            if isinstance(error, urllib.error.HTTPError) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_ends_with_success(model_folder: Path, workers: int) -> None:
-    with running(model_dir=model_folder, device="cpu", workers=workers, port=0) as process:
-        assert process.stdout is not None
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            text = "".join(lines)
-            if text.count("startup complete") == workers and "running on http" in text:
-                break
-        address = re.search(r"http://127\.0\.0\.1:\d+", "".join(lines))
-        assert address is not None, lines
-        with listening(f"{address[0]}/sample?seed=1") as answer:
-            assert answer.headers["content-type"] == "image/png"
-            assert "server" not in answer.headers
-        process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=60)
-        assert process.returncode == 0
-    assert "Traceback" not in output
-
-
-def said_until(process: subprocess.Popen[str], started: int) -> str:
-    """What the process says until so many workers have started."""
-    assert process.stdout is not None
-    said = ""
-    while said.count("startup complete") < started or ("running on http" not in said and started > 1):
-        line = process.stdout.readline()
-        assert line, said
-        said += line
-    return said
-
-
-def test_each_worker_tells_the_metrics_of_all(
-    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("arguments", [("--port=1",), ("serve", "--port=1"), ("drive",), ("--vers",)])
+def test_unknown_arguments_are_refused(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    with running(model_dir=model_folder, device="cpu", workers=2, port=0) as process:
-        said = said_until(process, 2)
-        address = re.findall(r"http://127\.0\.0\.1:\d+", said)[0]
-        first, second = re.findall(r"Started server process \[(\d+)\]", said)
-
-        def exposed() -> str:
-            with listening(f"{address}/metrics") as answer:
-                return str(answer.read(), "utf-8")
-
-        for _ in range(10):
-            with listening(f"{address}/sample?seed=1"):
-                pass
-        count = 'car_vae_requests_total{endpoint="/sample",status="200"} 10.0'
-        info = 'car_vae_info{model="tiny-vae/1",provider="CPUExecutionProvider"} 1.0'
-        while count not in exposed():  # an answer is counted just after it was sent
-            time.sleep(0.05)
-        # Whichever of the two has served them and whichever is asked: only one of the two is left to tell.
-        for victim in (first, second):
-            os.kill(int(victim), signal.SIGKILL)
-            said_until(process, 1)
-            now = exposed()
-            assert count in now
-            assert info in now
-            assert len(re.findall(r"^process_resident_memory_bytes \d", now, re.MULTILINE)) == 1
-            assert not list(tmp_path.glob(f"*/gauge_live*_{victim}.db"))
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
-        assert process.returncode == 0
-    assert not list(tmp_path.glob("car-vae-*"))
+    assert ended(*arguments) == 2
+    assert arguments[-1].removesuffix("=1") in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_the_address_of_all_means_both_families(model_folder: Path, workers: int) -> None:
-    if not Path("/proc/net/if_inet6").exists():
-        pytest.skip("no IPv6 here")
-    with running(model_dir=model_folder, device="cpu", host="::", port=0, workers=workers) as process:
-        assert process.stdout is not None
-        port = next(found[1] for line in process.stdout if (found := re.search(r"http://\S*:(\d+)", line)))
-        for host in ("127.0.0.1", "[::1]"):
-            with listening(f"http://{host}:{port}/health/live") as answer:
-                assert answer.status == 200
+def python(*arguments: str, **environment: str) -> str:
+    command, variables = [sys.executable, *arguments], {**os.environ, **environment}
+    return subprocess.check_output(command, cwd=ROOT, env=variables, text=True, timeout=60)
 
 
-def test_a_taken_port_is_refused(model_folder: Path) -> None:
-    with running(model_dir=model_folder, device="cpu", port=0) as process:
-        assert process.stdout is not None
-        address = next(found for line in process.stdout if (found := re.search(r"127\.0\.0\.1:(\d+)", line)))
-        assert "Address already in use" in refusal(model_dir=model_folder, device="cpu", port=address[1])
+def test_python_m_app_is_the_same_program() -> None:
+    assert python("-m", "app", "--version").startswith("car-vae ")
+
+
+def test_shells_complete_its_commands() -> None:
+    words = {"COMP_WORDS": "car-vae se", "COMP_CWORD": "1"}
+    assert python("-m", "app", _CAR_VAE_COMPLETE="bash_complete", **words) == "plain,serve\n"
+    assert "complete -o nosort -F" in python("-m", "app", _CAR_VAE_COMPLETE="bash_source")
+
+
+def test_what_only_serving_needs_is_not_loaded_before() -> None:
+    heavy = {"fastapi", "numpy", "onnxruntime", "PIL", "pydantic", "uvicorn"}
+    loaded = python("-c", "import sys, app.__main__; print(*sys.modules)").split()
+    assert "click" in loaded
+    assert heavy & set(loaded) == set()

@@ -45,6 +45,7 @@ WHEN_TO_CHANGE = {
     "api_keys": "Wherever strangers can reach the service. To change a key, list both for a while.",
     "api_keys_file": "Where keys are mounted as a file rather than set as variables.",
     "cors_origins": "When pages of other sites are to call the service.",
+    "tracing": "Where a collector is; see [Traces](#traces).",
     "log_format": "`json` where a program reads the logs.",
     "log_level": "`debug` to look for a fault, `warning` for quiet logs.",
 }
@@ -56,9 +57,9 @@ def variable(name: str) -> str:
 
 
 def default_of(field: FieldInfo) -> str:
-    """A setting's default as one would write it in the environment; empty when it is unset."""
+    """A setting's default as one would write it in the environment; empty where it has none."""
     value: Any = field.default
-    if value is None:
+    if value is None or field.default_factory is not None:
         return ""
     if isinstance(value, tuple):
         return ",".join(map(str, value))

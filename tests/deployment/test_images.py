@@ -1,18 +1,22 @@
 """What the images are made of, fixed by hash and in step with the project; an honest health check."""
 
 import re
+import runpy
 import subprocess
 import sys
 import threading
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
+PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DOCKER = ROOT / "docker"
 PINNED = re.compile(r"([a-z0-9-]+)==(\S+)(?: \\)?$", re.MULTILINE)
 
@@ -25,31 +29,36 @@ def pinned(path: Path) -> dict[str, str]:
     return dict(PINNED.findall(path.read_text()))
 
 
-def project() -> dict[str, object]:
-    content: dict[str, object] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return content
-
-
-def required(extra: str) -> set[str]:
-    described = project()
-    assert isinstance(described["dependencies"], list)
-    assert isinstance(described["optional-dependencies"], dict)
-    lines = described["dependencies"] + described["optional-dependencies"][extra]
+def names(lines: Iterable[str]) -> set[str]:
+    """The packages that requirements name."""
     return {normal(re.split(r"[\[<>=!~; ]", line)[0]) for line in lines}
 
 
-@pytest.mark.parametrize("extra", ["cpu", "gpu"])
-def test_lists_hold_what_the_project_requires_in_the_versions_that_are_tested(extra: str) -> None:
-    listed = pinned(DOCKER / f"requirements-{extra}.txt")
+LISTS: dict[str, tuple[str, list[str]]] = runpy.run_path(str(DOCKER / "lock.py"))["requirements"](PYPROJECT)
+IMAGES: dict[str, Any] = runpy.run_path(str(DOCKER / "images.py"))
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_hold_what_the_project_requires_in_the_versions_that_are_tested(name: str) -> None:
+    listed = pinned(DOCKER / f"requirements-{name}.txt")
     constraints = pinned(ROOT / "constraints.txt")
-    assert required(extra) <= set(listed)
+    assert names(LISTS[name][1]) <= set(listed)
     assert {name for name in listed if constraints.get(name, listed[name]) != listed[name]} == set()
     assert "torch" not in listed
 
 
-@pytest.mark.parametrize("extra", ["cpu", "gpu", "build"])
-def test_every_line_of_a_list_is_fixed_by_hash(extra: str) -> None:
-    text = (DOCKER / f"requirements-{extra}.txt").read_text()
+def test_no_image_has_one_onnx_runtime_over_the_other() -> None:
+    of = {name: set(pinned(DOCKER / f"requirements-{name}.txt")) for name in ("cpu", "gpu")}
+    assert {name: {each for each in of[name] if each.startswith("onnxruntime")} for name in of} == {
+        "cpu": {"onnxruntime"},
+        "gpu": {"onnxruntime-gpu"},
+    }
+    assert of["cpu"] - {"onnxruntime"} <= of["gpu"]
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_every_line_of_a_list_is_fixed_by_hash(name: str) -> None:
+    text = (DOCKER / f"requirements-{name}.txt").read_text()
     text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
     for entry in filter(None, re.split(r"\n(?=\S)", text.strip())):
         assert re.fullmatch(r"[a-z0-9-]+==\S+( \\\n    --hash=sha256:[0-9a-f]{64})+", entry), entry
@@ -58,12 +67,68 @@ def test_every_line_of_a_list_is_fixed_by_hash(extra: str) -> None:
 def test_constraints_are_exact_and_bring_no_addresses() -> None:
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][\w.]*", line) for line in lines)
-    for extra in ("cpu", "gpu", "train", "dev"):
-        assert required(extra) <= set(pinned(ROOT / "constraints.txt"))
+    extras = PYPROJECT["project"]["optional-dependencies"].values()
+    for requirements in (*(lines for _, lines in LISTS.values()), *extras):
+        assert names(requirements) <= set(pinned(ROOT / "constraints.txt"))
 
 
-def test_the_image_says_the_version_of_the_project() -> None:
-    assert f"ARG VERSION={project()['version']}\n" in (DOCKER / "Dockerfile").read_text()
+def test_the_images_say_what_the_project_says() -> None:
+    labels = dict(
+        re.findall(r'org\.opencontainers\.image\.([\w.]+)="([^"]+)"', (DOCKER / "Dockerfile").read_text())
+    )
+    project = PYPROJECT["project"]
+    assert (labels["title"], labels["version"]) == (project["name"], project["version"])
+    assert labels["licenses"] == project["license"]
+    assert labels["base.name"] == f"docker.io/library/{IMAGES['BASE']}"
+
+
+def test_a_build_is_labelled_with_what_is_known_of_it() -> None:
+    noon = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    created = {"org.opencontainers.image.created": "2026-11-23T12:00:00Z"}
+    assert IMAGES["labels"](noon, "", "") == created
+    assert IMAGES["labels"](noon, "0f0f", "/a/folder") == {
+        **created,
+        "org.opencontainers.image.revision": "0f0f",
+    }
+    source = IMAGES["labels"](noon, "", "https://me:secret@example.org/cars/car-vae.git")
+    assert source["org.opencontainers.image.source"] == "https://example.org/cars/car-vae"
+
+
+def test_sizes_are_named_by_their_largest_parts() -> None:
+    usage = "".join(
+        f"{count}\t{IMAGES['PACKAGES']}{path}\n"
+        for path, count in {
+            "/app": 33_000_000,
+            "/app/models": 31_000_000,
+            "/numpy": 50_000_000,
+            "/numpy.libs": 30_000_000,
+            "/nvidia": 1_300_000_000,
+            "/nvidia/cu13": 1_300_000_000,
+            "": 1_413_000_000,
+        }.items()
+    )
+    inside = IMAGES["parts"](usage)
+    assert inside == {
+        "app": 2_000_000,
+        "NumPy": 80_000_000,
+        "CUDA": 1_300_000_000,
+        "the model": 31_000_000,
+    }
+    row = IMAGES["row"]("train", 1_600_000_000, 200_000_000, inside)
+    assert row == "| `train` | training, on either | 1.4 GB: CUDA 1.3 GB, NumPy 80 MB |"
+
+
+def test_the_table_of_sizes_is_written_where_it_stands() -> None:
+    text = (DOCKER / "README.md").read_text()
+    assert IMAGES["updated"](text, {}) == text
+    changed = IMAGES["updated"](text, {"gpu": "| `gpu` | measured anew |"})
+    assert set(changed.splitlines()) - set(text.splitlines()) == {"| `gpu` | measured anew |"}
+    assert len(changed.splitlines()) == len(text.splitlines())
+
+
+def test_an_unknown_target_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert IMAGES["main"](["tpu"]) == 2
+    assert "tpu; there are cpu, gpu, train" in capsys.readouterr().err
 
 
 @contextmanager

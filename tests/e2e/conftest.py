@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,21 +19,28 @@ START_SECONDS = 60
 
 
 @contextmanager
-def serving(model: Path, log: Path, **settings: str) -> Iterator[httpx.Client]:
-    """Start `python -m app` on a free port and stop it again; it must end well.
+def serving(
+    model: Path | None,
+    log: Path,
+    *,
+    command: Sequence[str] = (sys.executable, "-m", "app"),
+    folder: Path = ROOT,
+    **settings: str,
+) -> Iterator[httpx.Client]:
+    """Start the service on a free port and stop it again; it must end well.
 
     Args:
+        model: its folder, or None for the default one.
+        folder: where the command is started.
         settings: by their names without the prefix, such as `queue_rows`.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    values = {"model_dir": str(model), "port": port, "device": "cpu", **settings}
+    values = {"model_dir": str(model or ""), "port": port, "device": "cpu", **settings}
     environment = {**os.environ, **{f"CAR_VAE_{name.upper()}": value for name, value in values.items()}}
     with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "app"], cwd=ROOT, env=environment, stdout=output, stderr=output
-        )
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
                 _wait_until_ready(client, process, log)

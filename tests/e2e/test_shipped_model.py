@@ -11,7 +11,6 @@ from PIL import Image
 from app.images.decode import read_image
 from app.images.quality import psnr
 from app.model.manifest import read_model_folder
-from app.settings import Settings
 from model_training.backends.onnx_backend import OnnxBackend
 from model_training.data.synthetic import draw_cars
 from tests.e2e.conftest import ROOT, serving
@@ -84,10 +83,6 @@ def test_either_is_served_by_its_folder_alone(backend: OnnxBackend, tmp_path: Pa
         served = client.post("/encode", content=png(CARS[0]), headers={"Content-Type": "image/png"})
         np.testing.assert_allclose(served.json()["latents"], backend.encode(CARS[:1])[0], atol=TOLERANCE)
         assert_round_trip(client, png(CARS[0]))
-
-
-def test_the_second_is_the_default() -> None:
-    assert Settings.model_fields["model_dir"].default == Path("models/car-vae/2")
 
 
 def assert_round_trip(client: httpx.Client, file: bytes) -> None:

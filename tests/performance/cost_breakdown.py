@@ -24,6 +24,7 @@ from app.images.decode import read_image
 from app.images.encode import encode_gif, grid
 from app.images.png import encode_png
 from app.inference.session import Session, SessionSpec, decoder_graph, encoder_graph, open_sessions
+from app.model.default_model import default_model_dir
 from app.model.manifest import read_model_file, read_model_folder
 from tests.performance.bench import processes
 from tests.performance.bench.inputs import MULTIPART, jpegs, latents_json, multipart
@@ -258,7 +259,7 @@ def plot(steps: Sequence[Step], measured: Mapping[str, float], path: Path) -> No
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the tables, write cost-breakdown.md, cost-breakdown.json and cost-breakdown.png."""
     parser = argparse.ArgumentParser(prog="python -m tests.performance.cost_breakdown", description=__doc__)
-    parser.add_argument("--model-dir", type=Path, default=Path("models/car-vae/2"))
+    parser.add_argument("--model-dir", type=Path, default=default_model_dir())
     parser.add_argument("--results", type=Path, help="results.json of the bench, to stand beside the floor")
     parser.add_argument("--seconds", type=int, default=4, help="of each measurement over HTTP")
     parser.add_argument("--out", type=Path, default=Path("runs/cost-breakdown"))

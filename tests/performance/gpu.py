@@ -36,6 +36,7 @@ from app.inference.session import (
     encoder_graph,
     open_sessions,
 )
+from app.model.default_model import default_model_dir
 from app.model.manifest import Manifest, read_model_file, read_model_folder
 from model_training.backends.torch_backend import DecoderGraph, EncoderGraph, TorchBackend
 from model_training.data.synthetic import draw_cars
@@ -591,7 +592,7 @@ def report(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the tables, write gpu.md and gpu.json; 1 where something failed or there is no card."""
     parser = argparse.ArgumentParser(prog="python -m tests.performance.gpu", description=__doc__)
-    parser.add_argument("--model-dir", type=Path, default=Path("models/car-vae/2"))
+    parser.add_argument("--model-dir", type=Path, default=default_model_dir())
     parser.add_argument("--run", type=Path, help="the training run of the model, to have PyTorch beside")
     parser.add_argument("--out", type=Path, default=Path("runs/gpu"))
     options = parser.parse_args(arguments)

@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.model.default_model import default_model_dir
 from tests.performance.client import Answer, Connection, form, percentile, picture, request
 from tests.performance.service import Running, running
 
@@ -131,7 +132,7 @@ async def overload(service: Running, seconds: float) -> list[str]:
 
 def main() -> None:
     """Overload the service on the model folder that was named, or on the shipped one."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "models/car-vae/2").absolute()
+    folder = Path(sys.argv[1]).absolute() if len(sys.argv) > 1 else default_model_dir()
     with running(folder, log_level="warning") as service:
         for line in asyncio.run(overload(service, 30)):
             print(line)

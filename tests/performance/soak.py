@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.model.default_model import default_model_dir
 from tests.images import announced_png
 from tests.performance.client import Connection, form, picture, request
 from tests.performance.service import Running, Usage, running
@@ -101,7 +102,7 @@ async def soak(service: Running, latent_dim: int, seconds: float) -> Soak:
 def main() -> None:
     """Soak the service on the model folder that was named, or on the shipped one."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 1200.0
-    folder = Path(sys.argv[2] if len(sys.argv) > 2 else "models/car-vae/2").absolute()
+    folder = Path(sys.argv[2]).absolute() if len(sys.argv) > 2 else default_model_dir()
     latent_dim = json.loads((folder / "model.json").read_bytes())["latent_dim"]
     with running(folder, log_level="warning") as service:
         result = asyncio.run(soak(service, latent_dim, seconds))

@@ -814,7 +814,13 @@ async def test_every_answer_has_an_id_and_its_timing(client: httpx.AsyncClient) 
 class Gate:
     """A Vae on the tiny model whose decoder waits until it is released; then it answers grey, or fails."""
 
-    def __init__(self, client: httpx.AsyncClient, queue_rows: int = 2, queue_timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        queue_rows: int = 2,
+        queue_timeout: float = 10.0,
+        batch_rows: int = 1,
+    ) -> None:
         self.service = state_behind(client)
         self.entered, self.release = threading.Event(), threading.Event()
         self.failing = False
@@ -822,7 +828,7 @@ class Gate:
         decoder = Batcher(
             "decoder",
             self.run,
-            max_batch_rows=1,
+            max_batch_rows=batch_rows,
             max_queue_rows=queue_rows,
             queue_timeout=queue_timeout,
             observer=self.service.metrics,

@@ -20,7 +20,7 @@ from app.inference.batcher import Batcher
 from app.inference.vae import Vae
 from tests.app.api.test_endpoints import LATENTS, check_problem
 from tests.app.conftest import state_behind
-from tests.app.test_dunder_main import refusal
+from tests.app.test_serve import refusal
 from tests.performance.client import Connection, form, picture, request
 from tests.performance.service import running
 from tests.tiny_model import HEIGHT, WIDTH

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from app.model.default_model import default_model_dir
 from tests.performance.bench import inputs, processes, report
 from tests.performance.bench.ceiling import decoded_per_second, reached
 from tests.performance.bench.check import check_server
@@ -218,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.performance.bench", description=__doc__)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # on the way out servers are stopped
     names = [server.name for server in SERVERS]
-    parser.add_argument("--model-dir", type=Path, default=Path("models/car-vae/2"))
+    parser.add_argument("--model-dir", type=Path, default=default_model_dir())
     parser.add_argument("--servers", nargs="+", choices=names, default=names, metavar="NAME", help=f"{names}")
     parser.add_argument("--workloads", nargs="+", metavar="NAME", help="by default all")
     parser.add_argument("--connections", nargs="+", type=int, default=[1, 8, 32, 64])
