@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from app.errors import ImageError, ModelFolderError
 from app.images.decode import configure_pillow
 from app.model.manifest import read_model_folder, write_manifest
 from model_training.data.dataset import MAX_PIXELS, SYNTHETIC, load, load_split
@@ -314,7 +315,6 @@ def add_compress_arguments(parser: argparse.ArgumentParser) -> None:
 def compress(options: argparse.Namespace) -> int:
     """Turn an image into a file of some hundred bytes."""
     from app.codes.compressor import Compressor
-    from app.errors import ImageError
     from app.images.decode import read_image
     from model_training.backends.load import open_backend
 
@@ -440,7 +440,7 @@ def main(arguments: list[str] | None = None) -> int:
     configure_pillow()
     try:
         status: int = options.run(options)
-    except ValueError as error:
+    except (ValueError, ModelFolderError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return status

@@ -16,6 +16,7 @@ from app.model.manifest import read_model_folder
 from model_training import __main__ as commands
 from model_training.backends.load import open_backend
 from model_training.evaluation import simclr
+from tests.tiny_model import write_tiny_model
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +88,28 @@ def test_samples_are_measured_alike_for_the_manifest_and_by_command(
     assert {"frechet_fitted_samples", "recall_standard_samples"} <= metrics.keys()
     # Of 40 images a few may be counted otherwise.
     assert metrics == pytest.approx({name: measured[name] for name in metrics}, rel=0.05, abs=0.1)
+
+
+def test_what_evaluate_saves_stands_in_the_card(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_tiny_model(tmp_path / "tiny-vae" / "1")
+    assert commands.main(["evaluate", str(model), "--data", folder]) == 0
+    assert read_model_folder(model).manifest.metrics == {"psnr": 10.0}
+    assert commands.main(["evaluate", str(model), "--data", folder, "--save"]) == 0
+    metrics = read_model_folder(model).manifest.metrics
+    assert metrics["pictures"] == 40
+    assert metrics["psnr"] != 10
+    assert commands.main(["card", str(model), "--data", folder]) == 0
+    text = (model / "README.md").read_text()
+    assert f"| PSNR of reconstructions, dB | {metrics['psnr']:.2f} |" in text
+    assert "](reconstructions.jpg)" in text
+    with Image.open(model / "reconstructions.jpg") as row:
+        assert row.size == (8 * 24 * 2, 16 * 2)
+    (model / "model.json").write_text("{}")
+    capsys.readouterr()
+    assert commands.main(["card", str(model)]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 @pytest.mark.parametrize("originals", [True, False])

@@ -45,7 +45,7 @@ dense_width = 32
 dense_blocks = 1
 global_width = 16
 [prior.coarse.paths]
-count = 256
+count = 1024
 [prior.coarse.student]
 width = 32
 depth = 2

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -175,6 +176,7 @@ def run(day: Day, seconds: float) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and run; the same command goes on where an earlier one stopped."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # on the way out the step that runs is ended
     parser = argparse.ArgumentParser(prog="python -m tests.performance.gpu_day", description=__doc__)
     parser.add_argument("--data", required=True, help="FILE.npz of `python -m model_training pack`")
     parser.add_argument("--out", type=Path, default=Path("runs/gpu-day"))
