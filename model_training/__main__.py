@@ -163,12 +163,13 @@ def add_fit_refiner_arguments(parser: argparse.ArgumentParser) -> None:
 def fit_refiner(options: argparse.Namespace) -> int:
     """Fit what `export` needs for a graph that refines latents."""
     from model_training.backends.torch_backend import TorchBackend
-    from model_training.refinement.fit import fit_refiner as fit
-    from model_training.refinement.fit import save_refiner
+    from model_training.refinement import fit
 
     backend = TorchBackend(options.run_folder)
     training = load(options.data, backend.width, backend.height, CACHE).images
-    save_refiner(fit(backend, training), options.run_folder / REFINER)
+    latents, _ = backend.encode(training)
+    statistics = fit.fit_refiner(fit.folded_decoder(backend.model), latents)
+    fit.save_refiner(statistics, options.run_folder / REFINER)
     return 0
 
 
@@ -256,9 +257,9 @@ def evaluate(options: argparse.Namespace) -> int:
     if options.train_data is not None:
         training = load(options.train_data, *size, CACHE).images
         measured |= sample_figures(options.model, backend, images, training, options.features)
-        searched, encoded = compression_figures(backend, images, training)
-        figures["compression"] = [dataclasses.asdict(point) for point in searched]
-        figures["compression_unsearched"] = [dataclasses.asdict(point) for point in encoded]
+        refined, encoded = compression_figures(backend, images, training)
+        figures["compression"] = [dataclasses.asdict(point) for point in refined]
+        figures["compression_unrefined"] = [dataclasses.asdict(point) for point in encoded]
     if options.save:
         manifest = read_model_folder(options.model).manifest
         write_manifest(options.model, dataclasses.replace(manifest, metrics=manifest.metrics | measured))
@@ -314,7 +315,6 @@ def add_compress_arguments(parser: argparse.ArgumentParser) -> None:
 def compress(options: argparse.Namespace) -> int:
     """Turn an image into a file of some hundred bytes."""
     from app.codes.compressor import Compressor
-    from app.codes.latent_search import search
     from app.images.decode import read_image
     from model_training.backends.load import open_backend
 
@@ -325,7 +325,7 @@ def compress(options: argparse.Namespace) -> int:
     except (OSError, ImageError) as error:
         raise ValueError(f"{options.image}: {error}") from error
     mean, _ = backend.encode(images)
-    compressed = compressor.compress(search(backend, compressor.statistics, images, mean)[0])
+    compressed = compressor.compress(backend.refine(images, mean)[0])
     options.out.write_bytes(compressed)
     print(f"{len(content):,} bytes -> {len(compressed):,} bytes")
     return 0
@@ -382,9 +382,9 @@ def plot(options: argparse.Namespace) -> int:
     plots.plot_interpolations(backend, images, out / "interpolations.png")
     if options.train_data is not None:
         training = load(options.train_data, backend.width, backend.height, CACHE).images
-        searched, encoded = compression_figures(backend, images, training)
+        refined, encoded = compression_figures(backend, images, training)
         name = "/".join(options.model.parts[-2:])
-        ours = Curve(name, searched[::-1])
+        ours = Curve(name, refined[::-1])
         others = [curve for kind in FORMATS for curve in format_curves(kind, images)]
         others.append(Curve(f"{name}, latents of the encoder", encoded[::-1]))
         plots.plot_rate_distortion(ours, others, out / "rate-distortion.png")

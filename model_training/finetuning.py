@@ -22,15 +22,15 @@ from model_training import checkpoint
 from model_training.backends.torch_backend import TorchBackend
 from model_training.data.augmentation import augment
 from model_training.evaluation import simclr
-from model_training.export.onnx_graph import fold_batch_norms
 from model_training.networks import subpixel_vae
 from model_training.networks.vae import VAE
 from model_training.recipe import FinetuningConfig, Recipe
-from model_training.refinement.fit import fit_refiner
+from model_training.refinement.fit import fit_refiner, folded_decoder
 from model_training.refinement.refiner import Refiner, RefinerStatistics
 from model_training.run_folder import BEST, LATEST
 from model_training.torch_utils import (
     cosine_with_warm_up,
+    fold_batch_norms,
     has_bf16,
     seed_from,
     set_learning_rate,
@@ -196,7 +196,7 @@ def finetune(
     config, backend = recipe.finetuning, TorchBackend(run)
     if config is None or backend.recipe.model != recipe.model:
         raise ValueError(f"recipe {recipe.name!r} has no [finetuning] for the model of {run}")
-    statistics = fit_refiner(backend, images)
+    statistics = fit_refiner(folded_decoder(backend.model), backend.encode(images)[0])
     features = simclr.FeatureRecipe(
         width=recipe.model.width, height=recipe.model.height, **dataclasses.asdict(config.features)
     )

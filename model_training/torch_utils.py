@@ -1,5 +1,7 @@
 """Helpers on tensors and modules: uint8 to float, moving average of weights, cosine schedule, seeds."""
 
+import copy
+import itertools
 import math
 from typing import TypeVar
 
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 Layer = TypeVar("Layer", bound=nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -69,3 +72,19 @@ def fold_batch_norm(layer: Layer, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Laye
     if isinstance(layer, nn.Linear):
         return fuse_linear_bn_eval(layer, norm)
     return fuse_conv_bn_eval(layer, norm, transpose=isinstance(layer, nn.ConvTranspose2d))
+
+
+def fold_batch_norms(model: Model) -> Model:
+    """A copy of an evaluated model whose batch norms are part of the layers right before them.
+
+    ONNX Runtime folds them into convolutions by itself, but not into transposed ones or products.
+    """
+    model = copy.deepcopy(model).eval()
+    for layers in model.modules():
+        if isinstance(layers, nn.Sequential):
+            for index, (layer, norm) in enumerate(itertools.pairwise(layers)):
+                if (isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d)) or (
+                    isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d)
+                ):
+                    layers[index], layers[index + 1] = fold_batch_norm(layer, norm), nn.Identity()
+    return model

@@ -37,6 +37,19 @@ class Backend(Graphs, Protocol):
     def latent_dim(self) -> int: ...
 
 
+class RefiningBackend(Backend, Protocol):
+    """A backend that refines latents too."""
+
+    def refine(self, images: ImageArray, latents: Floats) -> Floats:
+        """Latents that decode at least as near to their images; the same ones where there is no refiner.
+
+        Args:
+            images: (N, height, width, 3) uint8.
+            latents: (N, latent_dim) float32, as `encode` gives them.
+        """
+        ...
+
+
 def in_batches(rows: NDArray[Any]) -> list[NDArray[Any]]:
     """The rows in order, BATCH_SIZE at a time."""
     return np.split(rows, range(BATCH_SIZE, len(rows), BATCH_SIZE))

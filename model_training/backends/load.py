@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from app.model.manifest import MANIFEST_NAME
-from model_training.backends.base import Backend
+from model_training.backends.base import RefiningBackend
 from model_training.backends.onnx_backend import OnnxBackend
 
 
-def open_backend(path: Path) -> Backend:
+def open_backend(path: Path) -> RefiningBackend:
     """The backend of an exported model folder, or of the best checkpoint of a training run.
 
     Raises:

@@ -13,23 +13,24 @@ from model_training.backends.base import Floats, in_batches
 
 
 class BatchedSession:
-    """ONNX Runtime session of a graph of one input, which it runs in batches.
+    """ONNX Runtime session of a graph, which it runs in batches.
 
     Attributes:
-        input_shape: as the graph declares it, with a name for the number of rows.
+        input_shape: of the first input, as the graph declares it, with a name for the number of rows.
     """
 
     def __init__(self, model: Path | bytes) -> None:
         """Load an ONNX file, or the content of one; what is wrong with it raises errors of ONNX Runtime."""
         self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-        (source,) = self._session.get_inputs()
-        self._input: str = source.name
-        self.input_shape: list[Any] = source.shape
+        sources = self._session.get_inputs()
+        self._inputs: list[str] = [source.name for source in sources]
+        self.input_shape: list[Any] = sources[0].shape
 
-    def __call__(self, rows: NDArray[Any]) -> list[NDArray[Any]]:
-        """(N, ...) -> the graph's outputs, N rows each."""
+    def __call__(self, *inputs: NDArray[Any]) -> list[NDArray[Any]]:
+        """(N, ...) for each input -> the graph's outputs, N rows each."""
         batches = [
-            self._session.run(None, {self._input: np.ascontiguousarray(batch)}) for batch in in_batches(rows)
+            self._session.run(None, dict(zip(self._inputs, map(np.ascontiguousarray, batch), strict=True)))
+            for batch in zip(*map(in_batches, inputs), strict=True)
         ]
         return [np.concatenate(output) for output in zip(*batches, strict=True)]
 
@@ -70,9 +71,17 @@ class OnnxBackend:
         self._graphs = OnnxGraphs(
             model.content(self.manifest.files.encoder), model.content(self.manifest.files.decoder)
         )
+        refiner = self.manifest.files.refiner
+        self._refiner = None if refiner is None else BatchedSession(model.content(refiner))
 
     def encode(self, images: ImageArray) -> tuple[Floats, Floats]:
         return self._graphs.encode(images)
 
     def decode(self, latents: Floats) -> ImageArray:
         return self._graphs.decode(latents)
+
+    def refine(self, images: ImageArray, latents: Floats) -> Floats:
+        if self._refiner is None:
+            return latents
+        (refined,) = self._refiner(images, latents)
+        return refined

@@ -12,7 +12,9 @@ from model_training import checkpoint
 from model_training.backends.base import Floats, in_batches
 from model_training.networks.vae import VAE
 from model_training.recipe import Recipe
-from model_training.run_folder import BEST
+from model_training.refinement.fit import folded_decoder, read_refiner
+from model_training.refinement.refiner import Refiner
+from model_training.run_folder import BEST, REFINER
 from model_training.torch_utils import to_float
 
 
@@ -83,9 +85,21 @@ class TorchBackend:
         self.width, self.height = self.recipe.model.width, self.recipe.model.height
         self.latent_dim = self.recipe.model.latent_dim
         self._graphs = TorchGraphs(self.model)
+        self._refiner: Refiner | None = None
+        if (run / REFINER).is_file():
+            self._refiner = Refiner(folded_decoder(self.model), read_refiner(run / REFINER))
 
     def encode(self, images: ImageArray) -> tuple[Floats, Floats]:
         return self._graphs.encode(images)
 
     def decode(self, latents: Floats) -> ImageArray:
         return self._graphs.decode(latents)
+
+    def refine(self, images: ImageArray, latents: Floats) -> Floats:
+        if self._refiner is None:
+            return latents
+        pairs = zip(in_batches(images), in_batches(latents), strict=True)
+        with torch.inference_mode():
+            parts = [self._refiner(*map(torch.from_numpy, pair)) for pair in pairs]
+        refined: Floats = torch.cat(parts).numpy()
+        return refined

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.codes.latent_search import search
 from app.images.arrays import ImageArray
 from app.model.prior import Prior, read_prior
-from model_training.backends.base import Backend
+from model_training.backends.base import Backend, RefiningBackend
 from model_training.compression.fit import training_statistics
 from model_training.compression.rate_distortion import QUANTISER_STEPS, LatentPoint, rate_distortion
 from model_training.evaluation.feature_network import FeatureNetwork
@@ -38,13 +37,13 @@ def sample_figures(
 
 
 def compression_figures(
-    backend: Backend, images: ImageArray, training: ImageArray
+    backend: RefiningBackend, images: ImageArray, training: ImageArray
 ) -> tuple[list[LatentPoint], list[LatentPoint]]:
     """Bytes and quality of latents as `compress` finds them, and of the encoder's own."""
     statistics = training_statistics(backend, training)
     encoded, _ = backend.encode(images)
-    searched = search(backend, statistics, images, encoded)
+    refined = backend.refine(images, encoded)
     return (
-        rate_distortion(backend, statistics, images, searched, QUANTISER_STEPS),
+        rate_distortion(backend, statistics, images, refined, QUANTISER_STEPS),
         rate_distortion(backend, statistics, images, encoded, QUANTISER_STEPS),
     )

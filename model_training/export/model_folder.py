@@ -24,22 +24,25 @@ from app.model.manifest import (
     write_manifest,
 )
 from model_training.backends.base import Graphs
-from model_training.backends.onnx_backend import OnnxGraphs
+from model_training.backends.onnx_backend import BatchedSession, OnnxGraphs
 from model_training.backends.torch_backend import DecoderGraph, EncoderGraph, TorchBackend, TorchGraphs
 from model_training.export.onnx_graph import (
     OPSET,
-    fold_batch_norms,
     round_to_float16,
     save_graph,
     store_as_float16,
     trace_graph,
 )
-from model_training.export.parity import check_parity, draw_latents
+from model_training.export.parity import check_parity, check_refiner, draw_latents
 from model_training.export.quantise import quantise
 from model_training.export.split_concat_conv import split_concat_convolutions
+from model_training.networks.subpixel_vae import Decoder
 from model_training.networks.vae import VAE, parameter_count
 from model_training.prior_recipe import PriorConfig
-from model_training.run_folder import PRIOR
+from model_training.refinement.fit import read_refiner
+from model_training.refinement.refiner import Refiner
+from model_training.run_folder import PRIOR, REFINER
+from model_training.torch_utils import fold_batch_norms
 
 MAX_INT8_LOSS = 0.05
 """Most dB of PSNR that the int8 graphs may lose, end to end."""
@@ -47,6 +50,7 @@ MAX_INT8_LOSS = 0.05
 CALIBRATION_IMAGES = 256
 
 ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
+REFINER_GRAPH = "refiner.onnx"
 ENCODER_INT8, DECODER_INT8 = "encoder-int8.onnx", "decoder-int8.onnx"
 
 logger = logging.getLogger(__name__)
@@ -108,6 +112,7 @@ def export_run(
                 describe_file(folder / DECODER),
                 _copy_prior(run, folder),
                 int8,
+                _write_refiner(run, folder, model, images),
             ),
             parity=parity,
             recipe=_recipe_record(run, backend),
@@ -162,6 +167,19 @@ def _int8_loss(full: Graphs, int8: Graphs, images: ImageArray) -> Int8Loss:
         psnr=float(np.mean(qualities[0]) - np.mean(qualities[1])),
         latents=float(np.linalg.norm(int8_mean - mean) / np.linalg.norm(mean)),
     )
+
+
+def _write_refiner(run: Path, folder: Path, model: VAE, images: ImageArray) -> ModelFile | None:
+    """Write the graph that refines latents; None where the run has nothing to make it of."""
+    if not (run / REFINER).is_file():
+        return None
+    assert isinstance(model.decoder, Decoder)
+    refiner = Refiner(model.decoder, read_refiner(run / REFINER))
+    rows = torch.zeros(2, *images.shape[1:], dtype=torch.uint8), torch.zeros(2, model.config.latent_dim)
+    graph = trace_graph(refiner, rows, ["pictures", "latents"], ["refined"])
+    save_graph(store_as_float16(graph), folder / REFINER_GRAPH)
+    check_refiner(refiner, BatchedSession(folder / REFINER_GRAPH), TorchGraphs(model), images)
+    return describe_file(folder / REFINER_GRAPH)
 
 
 def _copy_prior(run: Path, folder: Path) -> ModelFile | None:

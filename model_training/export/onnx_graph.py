@@ -1,12 +1,10 @@
-"""ONNX graphs of modules: batch norms folded, traced, weights stored in float16."""
+"""ONNX graphs of modules: traced, weights stored in float16."""
 
 import copy
-import itertools
 import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -14,27 +12,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from model_training.torch_utils import fold_batch_norm
-
 OPSET = 18
-
-Model = TypeVar("Model", bound=nn.Module)
-
-
-def fold_batch_norms(model: Model) -> Model:
-    """A copy of an evaluated model whose batch norms are part of the layers right before them.
-
-    ONNX Runtime folds them into convolutions by itself, but not into transposed ones or products.
-    """
-    model = copy.deepcopy(model).eval()
-    for layers in model.modules():
-        if isinstance(layers, nn.Sequential):
-            for index, (layer, norm) in enumerate(itertools.pairwise(layers)):
-                if (isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d)) or (
-                    isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d)
-                ):
-                    layers[index], layers[index + 1] = fold_batch_norm(layer, norm), nn.Identity()
-    return model
 
 
 def round_to_float16(model: nn.Module) -> None:

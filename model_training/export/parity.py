@@ -1,10 +1,14 @@
 """Parity of ONNX Runtime with PyTorch: the largest differences, which must stay below tolerances."""
 
 import numpy as np
+import torch
+from torch import nn
 
 from app.images.arrays import ImageArray
+from app.images.quality import psnr
 from app.model.manifest import Parity
 from model_training.backends.base import Floats, Graphs
+from model_training.backends.onnx_backend import BatchedSession
 
 BATCH_SIZES = (1, 2, 7, 64)
 
@@ -13,6 +17,9 @@ LATENT_TOLERANCE = 1e-3
 
 GREY_LEVEL_TOLERANCE = 1
 """Values that float32 rounding puts on either side of .5 become neighbouring grey levels."""
+
+REFINED_TOLERANCE = 0.02
+"""Largest difference allowed, in dB of PSNR, between images of latents refined in PyTorch and in ONNX."""
 
 
 class ParityError(ValueError):
@@ -52,6 +59,31 @@ def check_parity(expected: Graphs, found: Graphs, images: ImageArray) -> Parity:
             f"the export differs from PyTorch by more than allowed: {parity}; nothing was written"
         )
     return parity
+
+
+def check_refiner(expected: nn.Module, found: BatchedSession, graphs: Graphs, images: ImageArray) -> float:
+    """The largest difference, in dB of an image's PSNR, between what the refiner's two forms make of latents.
+
+    The latents may differ by more than rounding where the image hardly changes.
+
+    Raises:
+        ParityError: it exceeds the tolerance, or an image is worse than before.
+    """
+    largest = 0.0
+    for size in BATCH_SIZES:
+        rows = images[np.arange(size) % len(images)]
+        start, _ = graphs.encode(rows)
+        with torch.inference_mode():
+            wanted = expected(torch.from_numpy(rows), torch.from_numpy(start)).numpy()
+        (refined,) = found(rows, start)
+        before, one, other = (psnr(rows, graphs.decode(latents)) for latents in (start, wanted, refined))
+        largest = max(largest, float(np.abs(one - other).max()))
+        if not (largest <= REFINED_TOLERANCE and (other >= before - REFINED_TOLERANCE).all()):
+            raise ParityError(
+                f"the refiner's graph differs from PyTorch by {largest:.3f} dB, or makes an image worse;"
+                " nothing was written"
+            )
+    return largest
 
 
 def draw_latents(mean: Floats, log_variance: Floats, random: np.random.Generator) -> Floats:

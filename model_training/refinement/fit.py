@@ -5,57 +5,50 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from app.images.arrays import ImageArray
-from model_training.backends.torch_backend import TorchBackend
-from model_training.export.onnx_graph import fold_batch_norms
 from model_training.networks.subpixel_vae import Decoder
+from model_training.networks.vae import VAE
 from model_training.refinement.decoder_derivatives import DecoderDerivatives
 from model_training.refinement.refiner import PRIOR_STRENGTH, RefinerStatistics
+from model_training.torch_utils import fold_batch_norms
 
 CURVATURE_IMAGES = 96
 """The curvatures of cars are so alike that more change nothing."""
 
 
-def fit_refiner(backend: TorchBackend, images: ImageArray) -> RefinerStatistics:
-    """Statistics of the encoder's latents of images, and the decoder's mean curvature at some of them.
+def fit_refiner(decoder: Decoder, latents: NDArray[np.float32]) -> RefinerStatistics:
+    """Statistics of the latents of training images, (N, L), and the decoder's mean curvature at some of them.
 
     Args:
-        images: (N, height, width, 3) uint8, training images.
+        decoder: its batch norms folded.
 
     Raises:
-        ValueError: the decoder is of an architecture without derivatives, or there are no more images than
-            dimensions.
+        ValueError: no more latents than dimensions.
     """
-    decoder = folded_decoder(backend)
-    mean, _ = backend.encode(images)
-    count, dimensions = mean.shape
+    count, dimensions = latents.shape
     if count <= dimensions:
         raise ValueError(f"{count} latents are too few for statistics in {dimensions} dimensions")
-    precision = torch.from_numpy(np.linalg.inv(np.cov(mean.T.astype(np.float64))))
-    chosen = mean[:: max(1, count // CURVATURE_IMAGES)][:CURVATURE_IMAGES]
+    precision = torch.from_numpy(np.linalg.inv(np.cov(latents.T.astype(np.float64))))
+    chosen = latents[:: max(1, count // CURVATURE_IMAGES)][:CURVATURE_IMAGES]
     curvature = mean_curvature(decoder, torch.from_numpy(chosen)).double() + PRIOR_STRENGTH * precision
     preconditioner = torch.linalg.inv(curvature)
     return RefinerStatistics(
-        torch.from_numpy(mean.mean(0)),
+        torch.from_numpy(latents.mean(0)),
         precision.half().float(),
         (preconditioner / preconditioner.diagonal().max()).half().float(),
     )
 
 
-def folded_decoder(backend: TorchBackend) -> Decoder:
-    """The decoder of a run, its batch norms folded.
+def folded_decoder(model: VAE) -> Decoder:
+    """A copy of a model's decoder, its batch norms folded.
 
     Raises:
         ValueError: it is of an architecture whose derivatives nobody has written.
     """
-    decoder = backend.model.decoder
-    if not isinstance(decoder, Decoder):
-        raise ValueError(
-            f"there is no refiner for the architecture {backend.recipe.model.architecture!r}, only for"
-            " 'subpixel'"
-        )
-    return fold_batch_norms(decoder)
+    if not isinstance(model.decoder, Decoder):
+        raise ValueError(f"there is no refiner for the architecture {model.config.architecture!r}")
+    return fold_batch_norms(model.decoder)
 
 
 @torch.no_grad()

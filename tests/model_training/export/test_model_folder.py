@@ -15,12 +15,12 @@ from model_training.backends.onnx_backend import OnnxBackend
 from model_training.backends.torch_backend import TorchBackend
 from model_training.export import model_folder
 from model_training.export.model_folder import MAX_INT8_LOSS
-from model_training.export.onnx_graph import fold_batch_norms
 from model_training.export.parity import ParityError
 from model_training.networks.vae import parameter_count
 from model_training.prior.fit import FittedPrior, Gaussian, save_prior
 from model_training.recipe import Recipe
 from model_training.run_folder import PRIOR
+from model_training.torch_utils import fold_batch_norms
 from tests.model_training.conftest import SMALL_PRIOR, export_cars
 
 

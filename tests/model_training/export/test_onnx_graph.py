@@ -10,8 +10,9 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from model_training.backends.torch_backend import TorchBackend
-from model_training.export.onnx_graph import fold_batch_norms, round_to_float16, store_as_float16, trace_graph
+from model_training.export.onnx_graph import round_to_float16, store_as_float16, trace_graph
 from model_training.networks.vae import parameter_count
+from model_training.torch_utils import fold_batch_norms
 
 
 def test_no_batch_norm_is_left_in_the_graphs(exported_model: Path) -> None:
