@@ -32,9 +32,10 @@ def test_a_third_network_is_refused(
         sample_figures(folder, OnnxBackend(folder), other_cars, cars, [feature_file] * 3)
 
 
-def test_a_latent_that_was_looked_for_is_nearer_than_the_encoders(
+def test_latents_are_measured_at_each_step_refined_where_the_model_can(
     exported_model: Path, cars: ImageArray, other_cars: ImageArray
 ) -> None:
-    searched, encoded = compression_figures(OnnxBackend(exported_model), other_cars[:16], cars)
-    assert len(searched) == len(encoded) == len(QUANTISER_STEPS)
-    assert searched[0].psnr > encoded[0].psnr
+    refined, encoded = compression_figures(OnnxBackend(exported_model), other_cars[:16], cars)
+    assert [point.step for point in refined] == [point.step for point in encoded] == list(QUANTISER_STEPS)
+    assert all(mine.psnr >= its.psnr - 0.05 for mine, its in zip(refined, encoded, strict=True))
+    assert encoded[0].bytes > encoded[-1].bytes
