@@ -26,6 +26,7 @@ from app.model.manifest import (
 from model_training.backends.base import Graphs
 from model_training.backends.onnx_backend import BatchedSession, OnnxGraphs
 from model_training.backends.torch_backend import DecoderGraph, EncoderGraph, TorchBackend, TorchGraphs
+from model_training.export.integer_products import use_integer_products
 from model_training.export.onnx_graph import (
     OPSET,
     round_to_float16,
@@ -177,6 +178,7 @@ def _write_refiner(run: Path, folder: Path, model: VAE, images: ImageArray) -> M
     refiner = Refiner(model.decoder, read_refiner(run / REFINER))
     rows = torch.zeros(2, *images.shape[1:], dtype=torch.uint8), torch.zeros(2, model.config.latent_dim)
     graph = trace_graph(refiner, rows, ["pictures", "latents"], ["refined"])
+    use_integer_products(graph)
     save_graph(store_as_float16(graph), folder / REFINER_GRAPH)
     check_refiner(refiner, BatchedSession(folder / REFINER_GRAPH), TorchGraphs(model), images)
     return describe_file(folder / REFINER_GRAPH)

@@ -43,9 +43,9 @@ def quantise(graph: onnx.ModelProto, rows: Rows) -> onnx.ModelProto:
     """A graph of the same inputs and outputs whose products run in 8-bit integers.
 
     Activations are uint8. Weights are int8 with a scale per output channel, and of seven bits: on x86 without
-    VNNI the sum of two products of eight bits overflows its 16. Images enter as the uint8 they are. The
-    convolution that makes the images stays as it is: rounding its few weights costs quality, and with all
-    that goes with it its integer form takes as long.
+    VNNI the sum of two products of eight bits overflows its 16. Images enter as the uint8 they are. A
+    transposed convolution that makes the images stays as it is: rounding its few weights costs quality, and
+    with all that goes with it its integer form takes as long.
 
     Args:
         graph: a float32 graph of one input, its weights inside, every node named; it is not changed.
@@ -184,11 +184,13 @@ def _leads_to_product(node: onnx.NodeProto, consumers: dict[str, list[onnx.NodeP
 
 
 def _nodes_to_quantise(graph: onnx.ModelProto) -> list[str]:
-    """The nodes to quantise: what leads to a product, and the products that do not make images.
+    """The nodes to quantise: what leads to a product, and products.
 
-    Those that read latents stay as they are too: they cost little, and rounding latents shows in images.
+    Those that read latents stay as they are, as they cost little and rounding latents shows in images; and
+    those convolutions that make images of what was not quantised.
     """
     consumers = _consumers(graph)
+    activated = {name for node in graph.graph.node if node.op_type in ACTIVATIONS for name in node.output}
     outside = {node.name for node in _scaling_nodes(graph)}
     source = graph.graph.input[0]
     if source.type.tensor_type.elem_type == TensorProto.FLOAT:
@@ -198,7 +200,11 @@ def _nodes_to_quantise(graph: onnx.ModelProto) -> list[str]:
         for node in graph.graph.node
         if node.op_type in QUANTISED_OPERATORS
         and node.name not in outside
-        and (node.op_type == "Gemm" or _leads_to_product(node, consumers))
+        and (
+            node.op_type == "Gemm"
+            or _leads_to_product(node, consumers)
+            or (node.op_type == "Conv" and node.input[0] in activated)
+        )
     ]
 
 
