@@ -30,8 +30,7 @@ from app.server.middleware import ApiKey, BodyLimit, FaultsAsProblems, RequestLo
 from app.server.problem_details import on_http_exception, on_service_error
 from app.settings import Settings
 from app.state import AppState
-from app.web import swagger
-from app.web.page import ASSETS, PAGE, Page
+from app.web.page import ASSETS, DOCS, PAGE, Page
 
 if TYPE_CHECKING:
     from app.server.tracing import Tracing
@@ -52,7 +51,7 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
     keys = settings.read_keys()
     page = Page()
     protected = frozenset((*paths(endpoints.router), *paths(decoder_graphs.router)))
-    open_paths = frozenset((PAGE, swagger.PATH, OPENAPI, *paths(health.router)))
+    open_paths = frozenset((PAGE, DOCS, OPENAPI, *paths(health.router)))
     named = protected.union((PAGE,), paths(health.router))
     tracing = open_tracing(settings)
     metrics = Metrics(named, settings.queue_timeout, settings.max_batch_rows or max(BATCH_ROWS.values()))
@@ -92,7 +91,6 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
                 *endpoints.router.routes,
                 *health.router.routes,
                 *page.routes,
-                swagger.ROUTE,
                 *decoder_graphs.router.routes,
             ],
             key=has_suffix,

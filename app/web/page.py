@@ -1,8 +1,10 @@
-"""The web page and its files: kept in memory, named by their content, under a strict security policy."""
+"""The web page, /docs and their files: kept in memory, named by their content, under a strict policy."""
 
 import gzip
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -11,17 +13,27 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from app.server.asgi import route_path
 from app.server.compression import takes_gzip
 from app.server.entity_tags import is_known
+from app.web.swagger import swagger_files
 
 FOLDER = Path(__file__).parent / "static"
-INDEX = "index.html"
 PAGE = "/"
+DOCS = "/docs"
+HTML = MappingProxyType({PAGE: "index.html", DOCS: "docs.html"})
 ASSETS = "/static/"
-"""Where the page is, and below which all that it needs."""
+"""Below which all is that the pages need."""
 
 MEDIA_TYPES = MappingProxyType(
-    {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+    {
+        ".html": "text/html",
+        ".css": "text/css",
+        ".js": "text/javascript",
+        ".png": "image/png",
+        ".svg": "image/svg+xml",
+        ".webmanifest": "application/manifest+json",
+    }
 )
 POLICY = "; ".join(
     (
@@ -30,16 +42,17 @@ POLICY = "; ".join(
         "style-src 'self'",
         "img-src 'self' data: blob:",
         "connect-src 'self'",
+        "manifest-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",
-        "trusted-types 'none'",
     )
 )
+TRUSTED_TYPES = "; require-trusted-types-for 'script'; trusted-types 'none'"
+"""For all but /docs: Swagger UI writes HTML into itself, and shows nothing under this."""
+
 GUARDS = MappingProxyType(
     {
-        "Content-Security-Policy": POLICY,
         "Cross-Origin-Opener-Policy": "same-origin",
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
@@ -60,29 +73,36 @@ class File:
 
 
 class Page:
-    """The files of a folder.
+    """The files of a folder, and those it gets besides.
 
-    In the page `static/` becomes `static/<digest of all files>/`, under which browsers may keep files for
+    In the pages `static/` becomes `static/<digest of all files>/`, under which browsers may keep files for
     good. Modules import one another by relative addresses, so one digest covers all of them.
     """
 
-    def __init__(self, folder: Path = FOLDER) -> None:
+    def __init__(self, folder: Path = FOLDER, besides: Mapping[str, bytes] | None = None) -> None:
         contents = {
             path.relative_to(folder).as_posix(): path.read_bytes()
             for path in sorted(folder.rglob("*"))
             if path.suffix in MEDIA_TYPES
-        }
+        } | dict(swagger_files() if besides is None else besides)
         whole = hashlib.sha256()
         for name, content in contents.items():
             whole.update(b"%s %d " % (name.encode(), len(content)) + content)
         self.digest = whole.hexdigest()[:16]
-        contents[INDEX] = contents[INDEX].replace(b'"static/', f'"static/{self.digest}/'.encode())
+        for name in HTML.values():
+            if name in contents:
+                contents[name] = contents[name].replace(b'"static/', f'"static/{self.digest}/'.encode())
         self._files = {name: _file(name, content) for name, content in contents.items()}
-        self.routes = (Route(PAGE, self.page), Route(ASSETS + "{digest}/{name:path}", self.asset))
+        self.routes = (
+            *(Route(path, self.page) for path in HTML),
+            Route(ASSETS + "{digest}/{name:path}", self.asset),
+        )
 
     async def page(self, request: Request) -> Response:
-        """GET /: the page itself, asked for each time, as it names the files of this version."""
-        return _answer(request, self._files[INDEX], ASKED_EACH_TIME)
+        """GET / and /docs: a page itself, asked for each time, as it names the files of this version."""
+        path = route_path(request.scope)
+        policy = POLICY if path == DOCS else POLICY + TRUSTED_TYPES
+        return _answer(request, self._files[HTML[path]], ASKED_EACH_TIME, policy)
 
     async def asset(self, request: Request) -> Response:
         """GET /static/<digest>/<name>: what the page needs.
@@ -94,9 +114,11 @@ class Page:
         if file is None:
             raise HTTPException(404)
         same = request.path_params["digest"] == self.digest
-        return _answer(request, file, KEPT_FOR_GOOD if same else ASKED_EACH_TIME)
+        caching = KEPT_FOR_GOOD if same else ASKED_EACH_TIME
+        return _answer(request, file, caching, POLICY + TRUSTED_TYPES)
 
 
+@lru_cache(maxsize=64)
 def _file(name: str, content: bytes) -> File:
     return File(
         content,
@@ -106,8 +128,14 @@ def _file(name: str, content: bytes) -> File:
     )
 
 
-def _answer(request: Request, file: File, caching: str) -> Response:
-    headers = {**GUARDS, "Cache-Control": caching, "ETag": file.etag, "Vary": "Accept-Encoding"}
+def _answer(request: Request, file: File, caching: str, policy: str) -> Response:
+    headers = {
+        **GUARDS,
+        "Content-Security-Policy": policy,
+        "Cache-Control": caching,
+        "ETag": file.etag,
+        "Vary": "Accept-Encoding",
+    }
     if is_known(request.headers, file.etag):
         return Response(status_code=304, headers=headers)
     if takes_gzip(request.headers):

@@ -124,6 +124,8 @@ function themeButton() {
   button.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
     button.setAttribute("aria-pressed", String(isDark()));
+    const ground = getComputedStyle(document.body).backgroundColor;
+    for (const meta of document.querySelectorAll('meta[name="theme-color"]')) meta.content = ground;
     stored("localStorage", "car-vae theme").write(root.dataset.theme);
   });
 }

@@ -1,10 +1,12 @@
 """How the page and its files are sent: caching, compression, policy."""
 
+import io
 import re
 from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
 from app.web.page import FOLDER, Page
 from tests.app.api.test_endpoints import check_problem
@@ -28,7 +30,9 @@ async def test_page_and_what_it_names(client: httpx.AsyncClient) -> None:
     kinds = {
         ".js": "text/javascript; charset=utf-8",
         ".css": "text/css; charset=utf-8",
+        ".png": "image/png",
         ".svg": "image/svg+xml",
+        ".webmanifest": "application/manifest+json",
     }
     for name in names:
         answer = await client.get(f"/{name}")
@@ -37,11 +41,23 @@ async def test_page_and_what_it_names(client: httpx.AsyncClient) -> None:
         assert answer.headers["cache-control"] == FOR_GOOD
 
 
+async def test_the_manifest_leads_back_to_the_page(client: httpx.AsyncClient) -> None:
+    (name,) = [name for name in names_in((await client.get("/")).text) if name.endswith(".webmanifest")]
+    address = client.base_url.join(f"/{name}")
+    manifest = (await client.get(address)).json()
+    assert address.join(manifest["start_url"]) == address.join(manifest["scope"]) == client.base_url.join("/")
+    for icon in manifest["icons"]:
+        answer = await client.get(address.join(icon["src"]))
+        assert answer.headers["content-type"] == icon["type"]
+    with Image.open(io.BytesIO(answer.content)) as image:
+        assert manifest["icons"][-1]["sizes"] == f"{image.width}x{image.height}"
+
+
 async def test_every_module_is_loaded_ahead(client: httpx.AsyncClient) -> None:
     """A module that the page does not name is found late, after the one that imports it has come."""
     named = {name.split("/", 2)[2] for name in names_in((await client.get("/")).text)}
     there = {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file()}
-    assert named == there - {"index.html"}
+    assert named == there - {"index.html", "docs.html", "docs.js"}
 
 
 async def test_the_page_runs_its_own_scripts_only(client: httpx.AsyncClient) -> None:
@@ -130,10 +146,10 @@ async def test_the_page_needs_no_key(serve: Serve) -> None:
 def test_any_change_changes_every_address(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text('<script src="static/a.js"></script>')
     (tmp_path / "a.js").write_text("1")
-    before = Page(tmp_path).digest
-    assert Page(tmp_path).digest == before
+    before = Page(tmp_path, {}).digest
+    assert Page(tmp_path, {}).digest == before
     (tmp_path / "a.js").write_text("2")
-    after = Page(tmp_path).digest
+    after = Page(tmp_path, {}).digest
     assert after != before
     (tmp_path / "a.js").rename(tmp_path / "b.js")
-    assert Page(tmp_path).digest not in (before, after)
+    assert Page(tmp_path, {}).digest not in (before, after)
