@@ -68,6 +68,13 @@ def car_file(seed: int = 1, width: int = 480, height: int = 320, name: str = "ca
     return {"name": name, "mimeType": "image/jpeg", "buffer": file.getvalue()}
 
 
+def tiff_file() -> FilePayload:
+    """A drawn car in a file that browsers cannot show, and so send as it is."""
+    file = io.BytesIO()
+    Image.fromarray(draw_cars(1, 96, 64, 4)[0]).save(file, "TIFF")
+    return {"name": "car.tiff", "mimeType": "image/tiff", "buffer": file.getvalue()}
+
+
 @dataclass
 class Visit:
     """One open page, and what must not happen on it unseen."""
@@ -199,15 +206,17 @@ def expect_other_pixels(canvas: Locator, than: str) -> None:
     raise AssertionError("the picture has stayed as it was")
 
 
-def set_slider(slider: Locator, value: float) -> None:
-    """Put a slider somewhere as a finger does: it is told while it moves, and when it is let go."""
+def set_slider(slider: Locator, *values: float) -> None:
+    """Move a slider as a finger does, without a rest: it is told while it moves, and when it is let go."""
     slider.evaluate(
-        """(slider, value) => {
-            slider.value = value;
-            slider.dispatchEvent(new Event("input", { bubbles: true }));
+        """(slider, values) => {
+            for (const value of values) {
+                slider.value = value;
+                slider.dispatchEvent(new Event("input", { bubbles: true }));
+            }
             slider.dispatchEvent(new Event("change", { bubbles: true }));
         }""",
-        value,
+        values,
     )
 
 
@@ -217,13 +226,13 @@ def set_slider(slider: Locator, value: float) -> None:
 def test_the_slider_moves_from_car_to_car_without_asking(visit: Visit) -> None:
     visit.open("interpolate?cars=3-0,8-0")
     picture, slider = visit.part("interpolate", "picture"), visit.part("interpolate", "position")
-    asked = len(visit.requests)
+    asked = visit.asked("/interpolate.webp")
     seen = set()
     for place in (0, 0.01, 0.5, 0.99, 1):
         set_slider(slider, place)
         seen.add(pixels(picture))
     assert len(seen) == 5, "five places are five pictures at once"
-    assert len(visit.requests) == asked
+    assert visit.asked("/interpolate.webp") == asked
     expect(visit.part("interpolate", "lambda")).to_have_text("λ = 1.00")
     assert slider.get_attribute("aria-valuetext") == "100 % of the way from car 1 to car 2"
     visit.expect_address("interpolate.cars=3-0,8-0&at=1")
@@ -424,24 +433,35 @@ def test_directions_move_the_car_and_can_be_taken_back(visit: Visit) -> None:
     assert pixels(picture) == once
 
 
-def test_one_request_at_a_time_and_the_last_one_wins(visit: Visit) -> None:
+def test_a_slider_asks_when_it_rests_and_the_last_place_wins(visit: Visit) -> None:
     visit.open("edit?car=3-0")
     held: list[Route] = []
-    visit.page.route("**/decode?*", lambda route: route.continue_() if held else held.append(route))
+    visit.page.route("**/decode.webp", lambda route: route.continue_() if held else held.append(route))
     slider = visit.panel("edit").get_by_role("slider").first
-    asked = visit.asked("/decode")
-    for value in (0.5, 1, 1.5, 2, 2.5):
-        set_slider(slider, value)
-    assert visit.asked("/decode") == asked + 1
-    sent = json.loads(held[0].request.post_data or "")
-    with visit.page.expect_request("**/decode?*") as last:
+    asked = visit.asked("/decode.webp")
+    with visit.page.expect_request("**/decode.webp") as first:
+        set_slider(slider, 0.5, 1, 1.5, 2)
+    assert visit.asked("/decode.webp") == asked + 1
+    set_slider(slider, 2.5)
+    with visit.page.expect_request("**/decode.webp") as last:
+        visit.page.wait_for_timeout(300)
         held[0].continue_()
     visit.settle()
-    assert visit.asked("/decode") == asked + 2
-    assert json.loads(last.value.post_data or "") != sent
+    assert visit.asked("/decode.webp") == asked + 2
+    assert first.value.post_data != last.value.post_data
     shown = pixels(visit.part("edit", "picture"))
     visit.open("edit?car=3-0&by=2.5")
     assert pixels(visit.part("edit", "picture")) == shown
+
+
+def test_a_temperature_asks_when_it_rests(visit: Visit) -> None:
+    visit.open("sample?seed=7")
+    asked = visit.asked("/sample.webp")
+    with visit.page.expect_request("**/sample.webp?*") as last:
+        set_slider(visit.part("sample", "temperature"), *(tenths / 10 for tenths in range(10)))
+    visit.settle()
+    assert visit.asked("/sample.webp") == asked + 1
+    assert last.value.url.endswith("temperature=0.9")
 
 
 def test_an_edited_car_can_be_compared_and_kept(visit: Visit) -> None:
@@ -561,11 +581,8 @@ def give(visit: Visit, event: str) -> None:
 
 
 def test_a_picture_only_the_service_can_read(visit: Visit) -> None:
-    file = io.BytesIO()
-    Image.fromarray(draw_cars(1, 96, 64, 4)[0]).save(file, "TIFF")
     visit.open("reconstruct")
-    payload: FilePayload = {"name": "car.tiff", "mimeType": "image/tiff", "buffer": file.getvalue()}
-    visit.part("reconstruct", "file").set_input_files(payload)
+    visit.part("reconstruct", "file").set_input_files(tiff_file())
     expect(visit.part("reconstruct", "crop")).to_contain_text("cannot show this kind of picture")
     expect(visit.part("reconstruct", "psnr")).to_contain_text("dB")
 
@@ -610,17 +627,17 @@ def test_a_busy_service_is_asked_again_when_it_says(visiting: Open) -> None:
         def refuse(route: Route) -> None:
             route.fulfill(status=429, headers={"Retry-After": "1"}, json={"detail": "the queue is full"})
 
-        visit.page.route("**/sample?*", refuse, times=1)
+        visit.page.route("**/sample.webp?*", refuse, times=1)
         visit.page.goto(f"{visit.root}/#sample?seed=7")
         expect(visit.page.locator("#notice")).to_contain_text("The service is busy. Trying again in")
         expect(visit.part("sample", "wall").locator("img")).to_have_count(24)
-        assert visit.asked("/sample") == 2
+        assert visit.asked("/sample.webp") == 2
 
 
 def test_a_lost_service_is_explained(visiting: Open) -> None:
     with visiting(forgiven="ERR_FAILED") as visit:
         visit.open("sample?seed=7")
-        visit.page.route("**/sample?*", lambda route: route.abort())
+        visit.page.route("**/sample.webp?*", lambda route: route.abort())
         visit.panel("sample").get_by_role("button", name="Draw new cars").click()
         expect(visit.panel("sample").get_by_role("alert")).to_contain_text("cannot be reached")
 
@@ -638,7 +655,7 @@ def test_a_key_is_asked_for_and_a_full_service_gives_up(visiting: Open, strict_s
         dialog.get_by_role("button", name="Use it").click()
         expect(tiles).to_have_count(24)
         visit.page.get_by_role("link", name="Reconstruct").click()
-        visit.part("reconstruct", "file").set_input_files(car_file())
+        visit.part("reconstruct", "file").set_input_files(tiff_file())
         expect(visit.page.locator("#notice")).to_contain_text("The service is busy")
         visit.page.get_by_text("The request behind this").locator("visible=true").click()
         code = visit.panel("reconstruct").locator("pre")
@@ -648,6 +665,7 @@ def test_a_key_is_asked_for_and_a_full_service_gives_up(visiting: Open, strict_s
         expect(alert).to_contain_text("very busy")
         visit.page.get_by_role("button", name="Forget the key").click()
         visit.page.get_by_role("link", name="Sample").click()
+        visit.panel("sample").get_by_role("button", name="Draw new cars").click()
         expect(dialog).to_be_visible()
         visit.page.keyboard.press("Escape")
         expect(visit.panel("sample").get_by_role("alert")).to_contain_text("needs an API key")
@@ -668,33 +686,47 @@ def copied(visit: Visit, panel: str, language: str) -> str:
 
 
 def run(language: str, code: str, folder: Path, page: Page) -> Any:
-    if language == "curl":
-        done = subprocess.run(["bash", "-c", code], cwd=folder, capture_output=True, text=True, check=True)
-        return json.loads(done.stdout)
+    """What the code gets: the content of JSON, the size of a picture."""
+    picture = folder / "cars.webp"
+    is_picture = picture.name in code or ".blob()" in code
+    if language == "JavaScript":
+        content = "[(await createImageBitmap(content)).width, (await createImageBitmap(content)).height]"
+        expression = f"(async () => {{ {code}\nreturn {content if is_picture else 'content'}; }})()"
+        session = page.context.new_cdp_session(page)
+        options = {"expression": expression, "awaitPromise": True, "returnByValue": True}
+        found = session.send("Runtime.evaluate", options)["result"]["value"]
+        return tuple(found) if is_picture else found
     if language == "Python":
-        command = [sys.executable, "-c", f"{code}\nimport json\nprint(json.dumps(content))"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        shown = "" if is_picture else "\nimport json\nprint(json.dumps(content))"
+        command = [sys.executable, "-c", code + shown]
+    else:
+        command = ["bash", "-c", code]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    if not is_picture:
         return json.loads(done.stdout)
-    expression = f"(async () => {{ {code}\nreturn content; }})()"
-    session = page.context.new_cdp_session(page)
-    options = {"expression": expression, "awaitPromise": True, "returnByValue": True}
-    return session.send("Runtime.evaluate", options)["result"]["value"]
+    with Image.open(picture) as image:
+        size = image.size
+    picture.unlink()
+    return size
 
 
 def test_copied_code_makes_the_request(visit: Visit, tmp_path: Path) -> None:
     languages = ["Python", "JavaScript"] + (["curl"] if shutil.which("curl") else [])
+    visit.open("edit?car=3-0&by=1")
+    for language in languages:
+        code = copied(visit, "edit", language)
+        shown = visit.page.locator("#panel-edit pre").text_content() or ""
+        assert "… 29 more" in shown
+        assert "more" not in code
+        assert run(language, code, tmp_path, visit.page) == (48, 32)
     visit.open("interpolate?cars=3-0,8-0&method=spherical")
     for language in languages:
         code = copied(visit, "interpolate", language)
-        shown = visit.page.locator("#panel-interpolate pre").text_content() or ""
-        assert "… 29 more" in shown
-        assert "more" not in code
-        assert len(run(language, code, tmp_path, visit.page)["images"]) == 33
+        assert run(language, code, tmp_path, visit.page) == (33 * 48, 32)
     visit.open("sample?seed=7")
-    first = visit.part("sample", "wall").locator("img").first.get_attribute("src")
     for language in languages:
         code = copied(visit, "sample", language)
-        assert run(language, code, tmp_path, visit.page)["images"][0] == first
+        assert run(language, code, tmp_path, visit.page) == (5 * 48, 5 * 32)
     (tmp_path / "car.jpg").write_bytes(car_file()["buffer"])
     visit.open("reconstruct")
     visit.part("reconstruct", "file").set_input_files(car_file())
@@ -848,3 +880,227 @@ def test_nothing_serious_for_axe(visiting: Open, scheme: str, viewport: Viewport
         visit.page.locator("#garage button").first.click()
         expect(visit.page.locator("dialog#car")).to_be_visible()
         assert serious() == [], "dialog"
+
+
+# nothing fails silently
+
+
+def test_a_failure_stays_until_its_work_is_done(visiting: Open) -> None:
+    """The ends of the sliders fail, the car itself does not: its success does not hide that."""
+    with visiting(forgiven="ERR_FAILED") as visit:
+        broken = True
+
+        def fail_ends(route: Route) -> None:
+            latents = json.loads(route.request.post_data or "")["latents"]
+            route.abort() if broken and len(latents) > 1 else route.continue_()
+
+        visit.page.route("**/decode.webp", fail_ends)
+        panel = visit.open("edit?car=3-0")
+        alert = panel.get_by_role("alert")
+        expect(alert).to_contain_text("cannot be reached")
+        set_slider(panel.get_by_role("slider").first, 2)
+        visit.expect_address("edit.car=3-0&by=2.*")
+        visit.settle()
+        expect(alert).to_contain_text("cannot be reached")
+        broken = False
+        panel.get_by_role("button", name="Retry").click()
+        expect(alert).to_have_count(0)
+        expect(panel.get_by_role("heading", level=1)).to_be_focused()
+
+
+def test_a_request_that_is_never_answered_ends(visiting: Open) -> None:
+    with visiting(forgiven="ERR_") as visit:
+        visit.page.clock.install()
+        visit.open("edit?car=3-0")
+        panel = visit.panel("edit")
+        visit.page.route("**/decode.webp", lambda _: None)
+        plain = pixels(visit.part("edit", "picture"))
+        with visit.page.expect_request("**/decode.webp"):
+            set_slider(panel.get_by_role("slider").first, 2)
+        visit.page.clock.fast_forward(31_000)
+        expect(panel.get_by_role("alert")).to_contain_text("not answered in time")
+        visit.page.unroute("**/decode.webp")
+        panel.get_by_role("button", name="Retry").click()
+        expect_other_pixels(visit.part("edit", "picture"), plain)
+        expect(panel.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_service_that_comes_back_is_found_again(visiting: Open) -> None:
+    with visiting(forgiven="ERR_FAILED") as visit:
+        visit.page.clock.install()
+        visit.page.route("**/model", lambda route: route.abort())
+        visit.page.goto(f"{visit.root}/#sample?seed=7")
+        alert = visit.page.get_by_role("alert")
+        expect(alert).to_contain_text("cannot be reached")
+        visit.page.unroute("**/model")
+        visit.page.clock.fast_forward(6_000)
+        expect(visit.part("sample", "wall").get_by_role("img")).to_have_count(24)
+        expect(alert).to_have_count(0)
+
+
+def test_a_part_of_the_page_that_does_not_come_is_named(visiting: Open) -> None:
+    with visiting(forgiven="ERR_FAILED") as visit:
+        visit.page.route("**/panels/edit.js", lambda route: route.abort())
+        visit.page.goto(visit.root)
+        expect(visit.page.get_by_role("alert")).to_contain_text("could not be loaded")
+        visit.page.unroute("**/panels/edit.js")
+        visit.page.get_by_role("button", name="Retry").click()
+        visit.panel("interpolate")
+
+
+def test_no_canvas_is_explained(visiting: Open) -> None:
+    with visiting() as visit:
+        visit.page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
+        visit.page.goto(f"{visit.root}/#edit?car=3-0")
+        expect(visit.panel("edit").get_by_role("alert")).to_contain_text("no room left to draw")
+
+
+DAMAGED = "This link is damaged"
+
+
+@pytest.mark.parametrize(
+    ("fragment", "panel"),
+    [
+        ("interpolate?cars=28-0", "interpolate"),
+        ("interpolate?cars=3-0,8-99,x&at=7", "interpolate"),
+        ("edit?car=zz", "edit"),
+        ("edit?car=3-0&by=99", "edit"),
+        ("sample?seed=-1", "sample"),
+        ("nowhere", "interpolate"),
+    ],
+)
+def test_a_damaged_link_shows_cars_and_says_so(visit: Visit, fragment: str, panel: str) -> None:
+    visit.page.goto(f"{visit.root}/#{fragment}")
+    expect(visit.page.get_by_role("status")).to_contain_text(DAMAGED)
+    visit.settle()
+    if panel == "sample":
+        expect(visit.part("sample", "wall").get_by_role("img")).to_have_count(24)
+    else:
+        shown = visit.part(panel, "picture")
+        colours = "canvas => new Set(canvas.getContext('2d').getImageData(0, 0, 99, 66).data).size"
+        assert shown.evaluate(colours) > 10
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"model": "car-vae/7", "cars": [null, {"image": 5}]}'])
+def test_damaged_storage_is_left_behind(visit: Visit, text: str) -> None:
+    visit.open("sample?seed=7")
+    visit.page.evaluate("text => localStorage.setItem('car-vae kept', text)", text)
+    visit.page.reload()
+    expect(visit.page.get_by_role("status")).to_contain_text("kept cars were damaged")
+    expect(visit.part("sample", "wall").get_by_role("img")).to_have_count(24)
+    visit.page.reload()
+    visit.settle()
+    expect(visit.page.get_by_role("status")).to_be_empty()
+
+
+def test_two_tabs_keep_one_another_s_cars(context: BrowserContext, visit: Visit) -> None:
+    for other in watched(context.new_page(), visit.root):
+        for tab, name in ((visit, "Car 1 of seed 7"), (other, "Car 2 of seed 7")):
+            tab.open("sample?seed=7")
+            tab.page.get_by_role("button", name=name, exact=True).click()
+            tab.page.locator("dialog#car").get_by_role("button", name="Keep it").click()
+        for tab in (visit, other):
+            expect(tab.page.locator("#garage img")).to_have_count(2)
+
+
+# the documentation
+
+
+def test_the_api_is_described_without_a_network(visit: Visit) -> None:
+    """`watched` sees to it that nothing came from elsewhere."""
+    visit.page.goto(f"{visit.root}/docs")
+    expect(visit.page.get_by_role("heading", name="car-vae")).to_be_visible()
+    visit.page.locator(".opblock").first.click()
+    expect(visit.page.get_by_role("button", name="Try it out")).to_be_visible()
+
+
+# names and focus
+
+
+def test_sliders_have_names(visit: Visit) -> None:
+    for panel, name in (("sample", "Temperature"), ("edit", "Direction 1"), ("edit", "Direction 8")):
+        expect(visit.open(panel).get_by_role("slider", name=name, exact=True)).to_have_count(1)
+    slider = visit.panel("edit").get_by_role("slider", name="Direction 1", exact=True)
+    set_slider(slider, -1)
+    expect(slider).to_have_attribute("aria-valuetext", "\N{MINUS SIGN}1.0 \N{GREEK SMALL LETTER SIGMA}")
+
+
+def test_the_skip_link_leads_to_what_is_open(visit: Visit) -> None:
+    visit.open("sample?seed=7")
+    visit.page.keyboard.press("Tab")
+    visit.page.keyboard.press("Enter")
+    expect(visit.page.locator(":focus")).to_have_text("Cars that do not exist")
+    visit.expect_address("sample.*")
+
+
+def test_the_focus_has_somewhere_to_go(visit: Visit) -> None:
+    panel = visit.open("interpolate?cars=3-0,8-0,5-0")
+    focused, press = visit.page.locator(":focus"), visit.page.keyboard.press
+    panel.get_by_role("button", name="Remove").focus()
+    press("Enter")
+    expect(focused).to_have_accessible_name(re.compile("^Car 1: "))
+    panel = visit.open("edit?car=3-0")
+    slider = panel.get_by_role("slider", name="Direction 1", exact=True)
+    set_slider(slider, 1)
+    panel.get_by_role("button", name="Undo").focus()
+    press("Enter")
+    expect(slider).to_be_focused()
+    visit.settle()
+    panel.get_by_role("button", name="Keep it").click()
+    visit.page.locator("#garage li button").focus()
+    press("Enter")
+    visit.page.locator("dialog#car").get_by_role("button", name="Keep it no longer").focus()
+    press("Enter")
+    expect(panel.get_by_role("heading", level=1)).to_be_focused()
+
+
+def test_nothing_is_announced_while_a_morph_plays(visit: Visit) -> None:
+    panel = visit.open("interpolate?cars=3-0,8-0")
+    slider = visit.part("interpolate", "position")
+    before = slider.get_attribute("aria-valuetext")
+    panel.get_by_role("button", name="Play").click()
+    expect(slider).not_to_have_value("0")
+    assert slider.get_attribute("aria-valuetext") == before
+    assert panel.locator("output, [aria-live]").count() == 0
+    panel.get_by_role("button", name="Pause").click()
+    expect(slider).not_to_have_attribute("aria-valuetext", before or "")
+
+
+# bytes
+
+
+def test_the_first_look_asks_for_pictures_once(visiting: Open) -> None:
+    """One strip of all frames, asked for ahead; no latents, and no second request for it."""
+    with visiting() as visit:
+        visit.open()
+        api = [urlsplit(request.url) for request in visit.requests if "/static/" not in request.url]
+        assert sorted(address.path for address in api) == ["/", "/interpolate.webp", "/model"]
+
+
+def test_latents_come_when_a_car_is_opened(visit: Visit) -> None:
+    visit.open("sample?seed=7")
+    assert visit.asked("/sample.json") == 0
+    visit.page.get_by_role("button", name="Car 3 of seed 7", exact=True).click()
+    visit.page.locator("dialog#car").get_by_role("button", name="Edit it").click()
+    visit.panel("edit")
+    visit.settle()
+    assert visit.asked("/sample.json") == 1
+    expect(visit.panel("edit").get_by_role("alert")).to_have_count(0)
+
+
+def test_a_large_photograph_is_sent_small(visiting: Open) -> None:
+    with visiting() as visit:
+        visit.page.add_init_script(
+            """const real = fetch;
+            window.fetch = async (address, options) => {
+                if (options.body instanceof FormData) {
+                    const { width, height } = await createImageBitmap(options.body.get("image"));
+                    window.sent = [width, height];
+                }
+                return real(address, options);
+            }"""
+        )
+        visit.open("interpolate?cars=3-0,8-0")
+        visit.part("interpolate", "photo").set_input_files(car_file(1, 3000, 2000))
+        expect(visit.part("interpolate", "private")).to_be_visible()
+        assert visit.page.evaluate("() => window.sent") == [192, 128]

@@ -1,5 +1,7 @@
 // The state of the page in its address: #panel?name=value&…, so that what is seen can be shared.
 
+import { say } from "./dom.js";
+
 const SETTLED = 250;
 let writing = 0;
 
@@ -8,6 +10,9 @@ export function readAddress() {
   const [panel, query = ""] = location.hash.slice(1).split("?");
   return { panel, values: Object.fromEntries(new URLSearchParams(query)) };
 }
+
+/** Say of a link that something in it means nothing. */
+export const sayDamaged = () => say("This link is damaged: what cannot be read in it is as usual.", 8);
 
 /** The address of a panel in a state; undefined values are left out. */
 export function addressFor(panel, values) {

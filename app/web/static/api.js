@@ -6,12 +6,16 @@ import { stored } from "./storage.js";
 const ROOT = new URL(".", document.baseURI);
 const ATTEMPTS = 4;
 const LONGEST_WAIT = 10;
+const PATIENCE = 30;
+const SLOWEST_UPLOAD = 10000;
 const key = stored("sessionStorage", "car-vae key");
 
 /** The whole address of a request. */
 export function addressOf({ path, query = {} }) {
   const address = new URL(path, ROOT);
-  for (const [name, value] of Object.entries(query)) address.searchParams.set(name, value);
+  for (const [name, values] of Object.entries(query)) {
+    for (const value of [values].flat()) address.searchParams.append(name, value);
+  }
   return address.href;
 }
 
@@ -26,29 +30,26 @@ export function onKeyNeeded(ask) {
   askForKey = ask;
 }
 
-/** The answer to a request. Busy services are asked again when they say, and a key is asked for when needed. */
-export async function send(request) {
+/** The JSON answer to a request. */
+export const ask = (request) => send(request, (answer) => answer.json());
+
+/** The file that answers a request. */
+export const askFile = (request) => send(request, (answer) => answer.blob());
+
+/** What is read of the answer. Busy services are asked again when they say, and a key is asked for when needed. */
+async function send(request, read) {
   for (let attempt = 1; ; attempt += 1) {
     const sentKey = currentKey();
-    const answer = await reach(request, sentKey);
-    if (answer.ok) return answer;
+    const { answer, content } = await reach(request, sentKey, read);
+    if (answer.ok) return content;
     if (answer.status === 401 && (await askForKey(sentKey))) continue;
-    if (![429, 503].includes(answer.status) || attempt === ATTEMPTS) throw await problemOf(answer);
+    if (![429, 503].includes(answer.status) || attempt === ATTEMPTS) throw new Problem(answer.status, content);
     await pause(Number(answer.headers.get("Retry-After")) || 1);
   }
 }
 
-/** The JSON answer to a request. */
-export async function ask(request) {
-  const answer = await send(request);
-  try {
-    return await answer.json();
-  } catch {
-    throw new Problem(0);
-  }
-}
-
-async function reach(request, sentKey) {
+/** One try, which ends in time: the deadline holds until all of the answer is there. */
+async function reach(request, sentKey, read) {
   const headers = {};
   let body;
   if (sentKey) headers.Authorization = `Bearer ${sentKey}`;
@@ -59,18 +60,17 @@ async function reach(request, sentKey) {
     body = new FormData();
     body.append("image", request.file, "car");
   }
+  const deadline = new AbortController();
+  const seconds = PATIENCE + (request.file?.size ?? 0) / SLOWEST_UPLOAD;
+  const timer = setTimeout(() => deadline.abort(), seconds * 1000);
   try {
-    return await fetch(addressOf(request), { method: request.method, headers, body });
+    const options = { method: request.method, headers, body, signal: deadline.signal };
+    const answer = await fetch(addressOf(request), options);
+    return { answer, content: answer.ok ? await read(answer) : await answer.json().catch(() => null) };
   } catch {
-    throw new Problem(0);
-  }
-}
-
-async function problemOf(answer) {
-  try {
-    return new Problem(answer.status, await answer.json());
-  } catch {
-    return new Problem(answer.status);
+    throw new Problem(deadline.signal.aborted ? "slow" : 0);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

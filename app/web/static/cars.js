@@ -1,5 +1,7 @@
 // Cars: {latent, image, name, draw}. `draw` says how to draw a sampled car again and is what addresses hold of it.
 import { ask } from "./api.js";
+import { fileOf } from "./files.js";
+import { shrunk } from "./picture.js";
 
 const PATTERN = /^(\d{1,16})-(\d{1,2})(?:-(\d(?:\.\d{1,2})?))?(-standard)?$/;
 const SEEDS = 100000;
@@ -25,38 +27,47 @@ export function drawFromText(text) {
   return Number.isSafeInteger(draw.seed) && draw.index < 64 && draw.temperature <= 2 ? draw : null;
 }
 
-/** The cars of a list of draws. Those of one seed come from one request: the first cars do not depend on the count. */
-export async function drawCars(draws) {
-  const answers = new Map();
-  const groupOf = ({ seed, temperature, prior }) => `${seed} ${temperature} ${prior}`;
-  for (const group of new Set(draws.map(groupOf))) {
-    const same = draws.filter((draw) => groupOf(draw) === group);
-    answers.set(group, ask(sampleRequest(same[0], Math.max(...same.map(({ index }) => index)) + 1)));
-  }
-  return Promise.all(draws.map(async (draw) => sampledCar(await answers.get(groupOf(draw)), draw)));
+/** A sampled car; of its picture and its latent each is there only once somebody has needed it. */
+export const carOf = (draw, image = null) => ({
+  latent: null, image, name: `Car ${draw.index + 1} of seed ${draw.seed}`, draw,
+});
+
+const asking = new WeakMap();
+
+/** The latent of a car: a sampled one is asked for when it is first needed, and once. */
+export async function latentOf(car) {
+  if (!car.latent && !asking.has(car)) asking.set(car, askLatent(car).finally(() => asking.delete(car)));
+  return car.latent ?? asking.get(car);
 }
 
-/** The request that draws the first `count` cars of a seed. A model without a fitted prior has only the other. */
-export function sampleRequest({ seed, temperature, prior }, count) {
-  const choice = prior === "standard" ? { prior } : {};
-  return { method: "POST", path: "sample", query: { format: "json" }, json: { count, seed, temperature, ...choice } };
+async function askLatent(car) {
+  const request = sampleRequest("json", car.draw, car.draw.index + 1);
+  const { latents } = await ask({ ...request, query: { ...request.query, images: "none" } });
+  car.latent = latents[car.draw.index];
+  return car.latent;
 }
 
-/** One car of an answer of /sample. */
-export function sampledCar({ latents, images }, draw) {
-  return {
-    latent: latents[draw.index],
-    image: images[draw.index],
-    name: `Car ${draw.index + 1} of seed ${draw.seed}`,
-    draw,
-  };
+/** The request for the first `count` cars of a seed, which browsers keep. A model may have no fitted prior. */
+export function sampleRequest(format, { seed, temperature, prior }, count) {
+  const query = { count, seed };
+  if (temperature !== 1) query.temperature = temperature;
+  if (prior === "standard") query.prior = prior;
+  return { method: "GET", path: `sample.${format}`, query };
 }
+
+/** Whether a seed alone says which car it is. */
+export const isOfSeed = ({ draw }) => draw?.index === 0 && draw.temperature === 1 && draw.prior === "fitted";
 
 /** The request that turns a picture into a latent and back. */
-export const photoRequest = (file) => ({ method: "POST", path: "reconstruct", query: { format: "json" }, file });
+export const photoRequest = (file) => ({ method: "POST", path: "reconstruct.json", query: { images: "webp" }, file });
 
-/** The car in a photograph, as the model sees it. */
-export async function carOfPhoto(file) {
-  const { latents, images } = await ask(photoRequest(file));
+/** The longer edge of what is sent of a photograph: four times what the model sees, so that nothing of it is lost. */
+export const sentEdge = ({ width, height }) => 4 * Math.max(width, height);
+
+/** The car in a photograph, as the model sees it. What the browser cannot show is sent as it is. */
+export async function carOfPhoto(file, size) {
+  const source = await createImageBitmap(file).catch(() => null);
+  const sent = source ? await fileOf(shrunk(source, sentEdge(size)), "image/jpeg", 0.95) : file;
+  const { latents, images } = await ask(photoRequest(sent));
   return { latent: latents[0], image: images[0], name: "Your photograph", draw: null };
 }

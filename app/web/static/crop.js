@@ -1,5 +1,6 @@
 // A box that is dragged over a picture, by its body or its corners, or moved with the arrow keys.
 import { make } from "./dom.js";
+import { penOf, shrunk } from "./picture.js";
 
 const CORNERS = ["nw", "ne", "sw", "se"];
 const LEAST = 0.08;
@@ -41,7 +42,7 @@ export class Crop {
     const scale = Math.min(1, DRAWN / Math.max(source.width, source.height));
     this.#canvas.width = Math.max(1, Math.round(source.width * scale));
     this.#canvas.height = Math.max(1, Math.round(source.height * scale));
-    this.#canvas.getContext("2d").drawImage(source, 0, 0, this.#canvas.width, this.#canvas.height);
+    penOf(this.#canvas).drawImage(source, 0, 0, this.#canvas.width, this.#canvas.height);
     this.#host.replaceChildren(this.#sheet);
     const shape = source.width / source.height / (this.#host.clientWidth / this.#host.clientHeight);
     this.#sheet.style.width = `${100 * Math.min(1, shape)}%`;
@@ -74,17 +75,7 @@ export class Crop {
 
   /** A canvas with what is inside the box, its longer edge at most `longest` pixels. */
   cut(longest) {
-    const { x, y, width, height } = this.area;
-    const scale = Math.min(1, longest / Math.max(width, height));
-    const canvas = make("canvas", {
-      width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)),
-    });
-    const pen = canvas.getContext("2d");
-    pen.imageSmoothingQuality = "high";
-    pen.fillStyle = "white";
-    pen.fillRect(0, 0, canvas.width, canvas.height);
-    pen.drawImage(this.#source, x, y, width, height, 0, 0, canvas.width, canvas.height);
-    return canvas;
+    return shrunk(this.#source, longest, this.area);
   }
 
   #set(edges) {

@@ -1,6 +1,6 @@
 // The two dialogs: what to do with a car, and the API key.
 import { currentKey, setKey } from "./api.js";
-import { find, partsOf, say } from "./dom.js";
+import { find, partsOf, passFocus, say } from "./dom.js";
 import { Picture, loadImage } from "./picture.js";
 
 /** The function it gives shows a car and answers what the visitor chose: interpolate, edit, keep, or nothing. */
@@ -24,6 +24,7 @@ export function keyDialog() {
   let asking = null;
   forget.addEventListener("click", () => {
     setKey(null);
+    passFocus(forget, find("theme"));
     forget.hidden = true;
     say("The key is forgotten.");
   });

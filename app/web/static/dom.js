@@ -1,5 +1,7 @@
 // Short ways to find and make elements, and to tell the visitor something.
 
+const PAUSE = 200;
+
 export const find = (id) => document.getElementById(id);
 
 /** The elements of a panel or dialog that have a data-part, by its name in camel case. */
@@ -21,6 +23,12 @@ export function make(tag, properties = {}, ...children) {
   }
   element.append(...children);
   return element;
+}
+
+/** Where an element that has the focus is about to go: give it to the first of `others` that can take it. */
+export function passFocus(element, ...others) {
+  if (document.activeElement !== element) return;
+  others.find((other) => other && !other.disabled && other.getClientRects().length)?.focus();
 }
 
 let clearing = 0;
@@ -49,7 +57,7 @@ export function choose(root, name, value) {
 
 /**
  * Make `task` run once at a time: while it runs, only the newest of the calls that come in is kept for afterwards.
- * A slider that sends a request per movement so has one request on its way, and ends with its last place.
+ * Whatever asks for something has one request on its way so, and ends with what was asked last.
  */
 export function latestOnly(task) {
   let running = false;
@@ -67,6 +75,16 @@ export function latestOnly(task) {
     } finally {
       running = false;
     }
+  };
+}
+
+/** A function that answers, when calls to it have paused, true to the last one, and false to those before it. */
+export function pauses() {
+  let last = 0;
+  return async () => {
+    const own = (last += 1);
+    await new Promise((resolve) => { setTimeout(resolve, PAUSE); });
+    return own === last;
   };
 }
 

@@ -1,5 +1,6 @@
 // Files in and out: what was dropped or pasted, and what is taken home.
 import { find } from "./dom.js";
+import { Problem } from "./problems.js";
 
 /** Call `receive` with the files that are dropped on the page or pasted into it. */
 export function onFiles(receive) {
@@ -45,7 +46,11 @@ export function download(blob, name) {
 }
 
 /** The file in a canvas. */
-export const fileOf = (canvas, type, quality) => new Promise((resolve) => { canvas.toBlob(resolve, type, quality); });
+export async function fileOf(canvas, type, quality) {
+  const blob = await new Promise((resolve) => { canvas.toBlob(resolve, type, quality); });
+  if (!blob) throw new Problem("canvas");
+  return blob;
+}
 
 /** 1234 -> "1.2 kB" */
 export function bytes(count) {

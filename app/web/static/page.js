@@ -1,38 +1,19 @@
 // Puts the page together: the model's facts, the panels, and the way from one to another.
-import { readAddress } from "./address.js";
+import { readAddress, sayDamaged } from "./address.js";
 import { ask, onKeyNeeded } from "./api.js";
 import { carDialog, keyDialog } from "./dialogs.js";
-import { find, say } from "./dom.js";
+import { find } from "./dom.js";
+import { asProblem, guardFor } from "./failures.js";
 import { onFiles } from "./files.js";
 import { Garage } from "./garage.js";
 import { editPanel } from "./panels/edit.js";
 import { interpolatePanel } from "./panels/interpolate.js";
 import { reconstructPanel } from "./panels/reconstruct.js";
 import { samplePanel } from "./panels/sample.js";
-import { Problem } from "./problems.js";
 import { stored } from "./storage.js";
 
 const MAKERS = { interpolate: interpolatePanel, sample: samplePanel, edit: editPanel, reconstruct: reconstructPanel };
 const FIRST = "interpolate";
-
-let working = 0;
-
-/** Wraps what a panel does: the page shows that it works, a failure is shown in `place`, the next success ends that. */
-const guarded = (place) => (work) => async (...values) => {
-  working += 1;
-  document.documentElement.toggleAttribute("data-busy", true);
-  try {
-    await work(...values);
-    place.hidden = true;
-  } catch (error) {
-    if (!(error instanceof Problem)) throw error;
-    place.textContent = error.message;
-    place.hidden = false;
-  } finally {
-    working -= 1;
-    document.documentElement.toggleAttribute("data-busy", working > 0);
-  }
-};
 
 function start(model) {
   showFacts(model);
@@ -40,28 +21,25 @@ function start(model) {
   const panels = {};
   let shown = null;
 
-  const garage = new Garage(model.id, openCar, (cars) => context.interpolate(cars));
-  const context = {
-    model,
-    garage,
-    guarded,
-    openCar,
-    interpolate: (cars) => { go("interpolate"); return panels.interpolate.through(cars); },
-    startFrom: (car) => { go("interpolate"); return panels.interpolate.startFrom(car); },
-    edit: (car) => { go("edit"); return panels.edit.take(car); },
-  };
-
-  async function openCar(car) {
+  const openCar = guardedPage(async (car) => {
     const choice = await showCar(car, garage.has(car));
     if (choice === "interpolate") context.startFrom(car);
     if (choice === "edit") context.edit(car);
     if (choice !== "keep") return;
     if (garage.has(car)) garage.remove(car);
-    else {
-      garage.add(car);
-      say("Kept, at the foot of the page.");
-    }
-  }
+    else garage.add(car);
+  });
+
+  const garage = new Garage(model, openCar, (cars) => context.interpolate(cars));
+  const context = {
+    model,
+    garage,
+    guardFor,
+    openCar,
+    interpolate: (cars) => { go("interpolate"); return panels.interpolate.through(cars); },
+    startFrom: (car) => { go("interpolate"); return panels.interpolate.startFrom(car); },
+    edit: (car) => { go("edit"); return panels.edit.take(car); },
+  };
 
   /** Show a panel without asking for anything new in it. */
   function go(name) {
@@ -87,7 +65,10 @@ function start(model) {
   function follow() {
     const { panel, values } = readAddress();
     const name = Object.hasOwn(MAKERS, panel) ? panel : FIRST;
-    if (name !== panel) history.replaceState(null, "", `#${name}`);
+    if (name !== panel) {
+      history.replaceState(null, "", `#${name}`);
+      if (panel) sayDamaged();
+    }
     reveal(name);
     panels[name].show(values);
   }
@@ -96,6 +77,11 @@ function start(model) {
   onFiles((files) => {
     if (!panels[shown].receive) go("reconstruct");
     panels[shown].receive(files);
+  });
+  // To what is shown: the address of the page says which panel that is.
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    find(`title-${shown}`).focus();
   });
   addEventListener("hashchange", follow);
   follow();
@@ -132,4 +118,18 @@ function themeButton() {
 
 onKeyNeeded(keyDialog());
 themeButton();
-await guarded(find("failure"))(async () => start(await ask({ method: "GET", path: "model" })))();
+const guardedPage = guardFor(find("failure"));
+for (const kind of ["error", "unhandledrejection"]) {
+  addEventListener(kind, (event) => {
+    const error = event.reason ?? event.error;
+    if (!error) return;
+    event.preventDefault();
+    let isNew = true;
+    guardedPage(() => {
+      if (!isNew) return;
+      isNew = false;
+      throw asProblem(error);
+    })();
+  });
+}
+await guardedPage(async () => start(await ask({ method: "GET", path: "model" })))();

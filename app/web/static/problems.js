@@ -1,6 +1,10 @@
 // What went wrong, in words for people.
 
 const WORDS = {
+  canvas: "The browser has no room left to draw on. Close other tabs, and try again.",
+  page: "Something on this page went wrong. Try again, or load the page anew.",
+  picture: "A picture came back damaged.",
+  slow: "The service has not answered in time.",
   0: "The service cannot be reached. Check the connection, and whether it is running.",
   400: "This picture cannot be read: it is damaged or incomplete. Try another one.",
   401: "This service needs an API key, and was given none or a wrong one.",
@@ -15,10 +19,13 @@ const WORDS = {
 };
 const WITH_DETAIL = new Set([413, 422]);
 
-/** A request that failed: `status` is 0 where there was no answer, `problem` the service's own (RFC 9457). */
+/**
+ * What failed: `status` is that of the answer, 0 where there was none, or one of the words above for what failed here;
+ * `problem` is the service's own (RFC 9457).
+ */
 export class Problem extends Error {
-  constructor(status, problem = {}) {
-    super(words(status, problem));
+  constructor(status, problem) {
+    super(words(status, problem ?? {}));
     this.status = status;
   }
 }

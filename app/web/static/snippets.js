@@ -10,7 +10,8 @@ export const LANGUAGES = ["curl", "Python", "JavaScript"];
 export function snippet(language, request, short) {
   const address = addressOf(request);
   const json = request.json && literal(request.json, language === "Python" ? PYTHON : {}, short);
-  return { curl, Python: python, JavaScript: javascript }[language](request.method, address, json, request.file);
+  const answer = request.path.endsWith(".json") ? null : `cars.${request.path.split(".").at(-1)}`;
+  return { curl, Python: python, JavaScript: javascript }[language]({ ...request, address, json, answer });
 }
 
 /** Whether the short form of a request leaves something out. */
@@ -32,15 +33,16 @@ function literal(value, words, short) {
 
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
-function curl(method, address, json, file) {
-  const lines = [`curl -sS ${method === "POST" ? "" : `-X ${method} `}${quoted(address)}`];
+function curl({ address, json, file, answer }) {
+  const lines = [`curl -sS ${quoted(address)}`];
   if (currentKey()) lines.push(`-H "Authorization: Bearer $CAR_VAE_KEY"`);
   if (json) lines.push("-H 'Content-Type: application/json'", `-d ${quoted(json)}`);
   if (file) lines.push("-F image=@car.jpg");
+  if (answer) lines.push(`-o ${answer}`);
   return lines.join(" \\\n  ");
 }
 
-function python(method, address, json, file) {
+function python({ method, address, json, file, answer }) {
   const lines = [`    ${JSON.stringify(address)},`];
   if (currentKey()) lines.push(`    headers={"Authorization": f"Bearer {os.environ['CAR_VAE_KEY']}"},`);
   if (json) lines.push(`    json=${json},`);
@@ -54,11 +56,11 @@ function python(method, address, json, file) {
     "    timeout=60,",
     ")",
     "answer.raise_for_status()",
-    "content = answer.json()",
+    ...(answer ? [`open("${answer}", "wb").write(answer.content)`] : ["content = answer.json()"]),
   ].join("\n");
 }
 
-function javascript(method, address, json, file) {
+function javascript({ method, address, json, file, answer }) {
   const headers = [];
   if (currentKey()) headers.push(`"Authorization": "Bearer YOUR-KEY"`);
   if (json) headers.push(`"Content-Type": "application/json"`);
@@ -72,6 +74,6 @@ function javascript(method, address, json, file) {
     ...options,
     "});",
     "if (!answer.ok) throw new Error((await answer.json()).detail);",
-    "const content = await answer.json();",
+    `const content = await answer.${answer ? "blob" : "json"}();`,
   ].join("\n");
 }

@@ -1,23 +1,34 @@
 // The browser's storage, which may be full or forbidden: what cannot be stored is remembered until the page is closed.
 
-/** read() and write(text or null) under a name, in localStorage or sessionStorage. */
+/** A text under a name, in localStorage or sessionStorage. */
 export function stored(kind, name) {
-  let text = null;
-  try {
-    text = window[kind].getItem(name);
-  } catch {
-    // Forbidden: begin with nothing.
-  }
+  let own = null;
+  let isOwn = false;
   return {
-    read: () => text,
-    write(next) {
-      text = next;
+    /** The text or null, as other tabs have left it. */
+    read() {
       try {
-        if (next === null) window[kind].removeItem(name);
-        else window[kind].setItem(name, next);
+        if (!isOwn) return window[kind].getItem(name);
       } catch {
-        // Full or forbidden: `text` holds it.
+        // Forbidden: `own` is all there is.
       }
+      return own;
+    },
+    /** Answers whether it is stored for good. */
+    write(text) {
+      own = text;
+      try {
+        if (text === null) window[kind].removeItem(name);
+        else window[kind].setItem(name, text);
+        isOwn = false;
+      } catch {
+        isOwn = true;
+      }
+      return !isOwn;
+    },
+    /** Call `listener` when another tab has changed it. */
+    onChange(listener) {
+      addEventListener("storage", ({ key }) => { if (key === name || key === null) listener(); });
     },
   };
 }

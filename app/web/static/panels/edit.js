@@ -1,21 +1,21 @@
 // A car moved along the principal directions of the latent space.
-import { addressFor, writeAddress } from "../address.js";
-import { ask } from "../api.js";
-import { drawCars, drawFromText, drawToText, newDraw } from "../cars.js";
-import { copy, fill, latestOnly, make, partsOf, say } from "../dom.js";
+import { addressFor, sayDamaged, writeAddress } from "../address.js";
+import { carOf, drawFromText, drawToText, latentOf, newDraw } from "../cars.js";
+import { copy, fill, latestOnly, make, partsOf, passFocus, pauses, say } from "../dom.js";
 import { along } from "../latents.js";
-import { Picture, loadImage } from "../picture.js";
+import { Picture } from "../picture.js";
 import { requestView } from "../request.js";
+import { columnsOf, pictures, urlOf } from "../strips.js";
 
 const REACH = 3;
 const DEFAULT = "43-0";
 
 export function editPanel(root, context) {
-  const { directions } = context.model;
+  const { directions, image_size: size, max_items: most } = context.model;
   const parts = partsOf(root);
   const picture = new Picture(parts.picture);
   const showRequest = requestView(parts.request, "edit");
-  const guarded = context.guarded(parts.problem);
+  const guarded = context.guardFor(parts.problem);
   const sliders = directions.map((_, i) => directionRow(i));
   let car = null;
   let edited = null;
@@ -34,59 +34,78 @@ export function editPanel(root, context) {
 
   const decodeRequest = (latents) => ({
     method: "POST",
-    path: "decode",
-    query: { format: "json" },
+    path: "decode.webp",
     json: { latents, model: context.model.id },
   });
 
   const load = latestOnly(guarded(async () => {
     const base = car;
-    const latent = isMoved() ? along(base.latent, directions, amounts()) : base.latent;
+    const start = await latentOf(base);
+    const latent = isMoved() ? along(start, directions, amounts()) : start;
     const request = decodeRequest([latent]);
     showRequest(request);
-    const image = (await ask(request)).images[0];
-    picture.show(await loadImage(image));
+    const [canvas] = await pictures(request, 1, 1, size);
     if (base !== car) return;
-    edited = latent === base.latent ? base : { latent, image, name: `${base.name}, edited`, draw: null };
+    picture.show(canvas);
+    if (latent === start) base.image ??= urlOf(canvas);
+    edited = latent === start ? base : { latent, image: urlOf(canvas), name: `${base.name}, edited`, draw: null };
   }));
+  const paused = pauses();
+  const loadAtRest = guarded(async () => { if (await paused()) await load(); });
 
-  /** Where each direction leads from this car, at both ends of its slider. */
+  /** The car as it is, and where each direction leads from there, at both ends of its slider. */
   const loadEnds = latestOnly(guarded(async () => {
-    if (!directions.length) return;
-    const ends = directions.flatMap((direction) => [-REACH, REACH].map((far) => along(car.latent, [direction], [far])));
+    const base = car;
+    const latent = await latentOf(base);
+    const ends = directions.flatMap((direction) => [-REACH, REACH].map((far) => along(latent, [direction], [far])));
+    const all = [latent, ...ends];
     const images = [];
-    for (let first = 0; first < ends.length; first += context.model.max_items) {
-      images.push(...(await ask(decodeRequest(ends.slice(first, first + context.model.max_items)))).images);
+    for (let first = 0; first < all.length; first += most) {
+      const some = all.slice(first, first + most);
+      images.push(...(await pictures(decodeRequest(some), some.length, columnsOf(some.length), size)));
     }
+    if (base !== car) return;
+    base.image ??= urlOf(images[0]);
+    parts.before.src = base.image;
     sliders.forEach(({ low, high }, i) => {
-      low.src = images[2 * i];
-      high.src = images[2 * i + 1];
+      low.src = urlOf(images[2 * i + 1]);
+      high.src = urlOf(images[2 * i + 2]);
     });
   }));
 
   function directionRow(i) {
     const low = make("img", { alt: "" });
     const high = make("img", { alt: "" });
-    const output = make("output");
+    const output = make("span", { className: "value", "aria-hidden": "true" });
+    const id = `direction-${i + 1}`;
     const input = make("input", {
-      className: "slider", type: "range", min: -REACH, max: REACH, step: 0.1, value: 0,
-      oninput: () => changed(),
+      className: "slider", id, type: "range", min: -REACH, max: REACH, step: 0.1, value: 0,
+      oninput: () => changed(loadAtRest),
       onchange: () => settle(),
     });
-    const label = make("label", {}, make("span", {}, `Direction ${i + 1}`, output), input);
-    return { row: make("div", { className: "direction" }, low, label, high), input, output, low, high };
+    const label = make("label", { htmlFor: id }, `Direction ${i + 1}`);
+    const middle = make("div", {}, make("span", {}, label, output), input);
+    return { row: make("div", { className: "direction" }, low, middle, high), input, output, low, high };
   }
 
-  function changed() {
+  function changed(reload = load) {
     for (const { input, output } of sliders) {
       const value = Number(input.value);
       fill(input, 0);
       output.textContent = value ? `${value > 0 ? "+" : "−"}${Math.abs(value).toFixed(1)} σ` : "";
+      input.setAttribute("aria-valuetext", output.textContent || "0");
     }
-    parts.undo.disabled = past.length === 0;
-    parts.reset.disabled = !isMoved();
+    enable();
     writeAddress("edit", state());
-    return load();
+    return reload();
+  }
+
+  function enable() {
+    const first = sliders[0]?.input;
+    if (!past.length) passFocus(parts.undo, isMoved() ? parts.reset : first);
+    parts.undo.disabled = past.length === 0;
+    if (!isMoved()) passFocus(parts.reset, parts.undo, first);
+    parts.reset.disabled = !isMoved();
   }
 
   function settle() {
@@ -103,7 +122,9 @@ export function editPanel(root, context) {
 
   function setCar(next, values = []) {
     car = next;
-    parts.before.src = car.image;
+    edited = null;
+    if (car.image) parts.before.src = car.image;
+    else parts.before.removeAttribute("src");
     past = [];
     const changing = setAmounts(values);
     settled = amounts();
@@ -122,10 +143,11 @@ export function editPanel(root, context) {
   parts.keep.addEventListener("click", () => {
     if (!edited) return;
     context.garage.add(edited);
-    say("Kept, at the foot of the page.");
   });
-  parts.compare.addEventListener("click", () => edited && context.interpolate([car, edited]));
-  parts.another.addEventListener("click", guarded(async () => setCar((await drawCars([newDraw()]))[0])));
+  parts.compare.addEventListener("click", () => {
+    if (edited) context.interpolate([car, edited]);
+  });
+  parts.another.addEventListener("click", () => setCar(carOf(newDraw())));
   parts.link.addEventListener("click", () => {
     if (car?.draw) copy(addressFor("edit", state()), "Link copied.");
     else say("A photograph or an edited car never goes into the address, so there is no link to it.");
@@ -133,11 +155,12 @@ export function editPanel(root, context) {
 
   return {
     show: guarded(async ({ car: text, by }) => {
-      const draw = drawFromText(text ?? (car ? "" : DEFAULT));
-      const before = car;
-      const drawn = draw && (await drawCars([draw]))[0];
-      if (car !== before) return; // another was chosen meanwhile
-      if (drawn) await setCar(drawn, (by ?? "").split(",").map(Number));
+      const asked = text === undefined ? null : drawFromText(text);
+      const amounts = (by ?? "").split(",").map(Number);
+      const isSound = amounts.length <= sliders.length && amounts.every((amount) => Math.abs(amount) <= REACH);
+      if ((text !== undefined && !asked) || (by && !isSound)) sayDamaged();
+      const draw = asked ?? (car ? null : drawFromText(DEFAULT));
+      if (draw) await setCar(carOf(draw), asked ? amounts : []);
       else writeAddress("edit", state());
     }),
     /** Edit this car. */

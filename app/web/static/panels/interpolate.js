@@ -1,11 +1,12 @@
 // Two or more cars and the way between them: all frames come in one request, the slider moves among them.
-import { addressFor, writeAddress } from "../address.js";
-import { ask, send } from "../api.js";
-import { carOfPhoto, drawCars, drawFromText, drawToText, newDraw } from "../cars.js";
-import { choose, chosen, copy, fill, latestOnly, make, partsOf } from "../dom.js";
+import { addressFor, sayDamaged, writeAddress } from "../address.js";
+import { askFile } from "../api.js";
+import { carOf, carOfPhoto, drawFromText, drawToText, isOfSeed, latentOf, newDraw } from "../cars.js";
+import { choose, chosen, copy, fill, latestOnly, make, partsOf, passFocus } from "../dom.js";
 import { download, onChosen } from "../files.js";
-import { Picture, loadImage } from "../picture.js";
+import { Picture } from "../picture.js";
 import { requestView } from "../request.js";
+import { mostInRow, pictures, urlOf } from "../strips.js";
 
 const MOST_CARS = 16;
 const MOST_FRAMES = 64;
@@ -16,10 +17,11 @@ const LEG_SECONDS = 1.8;
 const DEFAULT = "28-0,48-0";
 
 export function interpolatePanel(root, context) {
+  const { id, image_size: size } = context.model;
   const parts = partsOf(root);
   const picture = new Picture(parts.picture);
   const showRequest = requestView(parts.request, "interpolate");
-  const guarded = context.guarded(parts.problem);
+  const guarded = context.guardFor(parts.problem);
   let cars = [];
   let frames = [];
   let selected = 0;
@@ -27,24 +29,36 @@ export function interpolatePanel(root, context) {
 
   const position = () => Number(parts.position.value);
 
-  /** The request for frames, `leg` from each car to the next at most: every car is a frame itself. */
-  function pathRequest(leg, query) {
+  /** How many frames there are, `leg` from each car to the next at most: every car is a frame itself. */
+  function stepsFor(leg) {
     const legs = cars.length - 1;
-    const steps = Math.max(1, Math.min(leg, Math.floor((MOST_FRAMES - 1) / legs))) * legs + 1;
-    const latents = cars.map(({ latent }) => latent);
-    return {
-      method: "POST",
-      path: "interpolate",
-      query,
-      json: { latents, steps, method: chosen(root, "method"), model: context.model.id },
-    };
+    const most = Math.min(MOST_FRAMES, mostInRow(size));
+    return Math.max(1, Math.min(leg, Math.floor((most - 1) / legs))) * legs + 1;
+  }
+
+  /** The request for frames: by seeds where these say it all, so that browsers keep it and no latent is needed. */
+  async function pathRequest(format, steps, query = {}) {
+    const path = `interpolate.${format}`;
+    const method = chosen(root, "method");
+    if (cars.every(isOfSeed)) {
+      return { method: "GET", path, query: { seed: cars.map(({ draw }) => draw.seed), steps, method, ...query } };
+    }
+    const latents = await Promise.all(cars.map(latentOf));
+    return { method: "POST", path, query, json: { latents, steps, method, model: id } };
   }
 
   const load = latestOnly(guarded(async () => {
-    const request = pathRequest(LEG, { format: "json" });
+    const path = cars;
+    const steps = stepsFor(LEG);
+    const request = await pathRequest("webp", steps);
+    if (path !== cars) return; // others were chosen meanwhile, and wait
     showRequest(request);
-    const { images } = await ask(request);
-    frames = await Promise.all(images.map(loadImage));
+    frames = await pictures(request, steps, steps, size);
+    if (path !== cars) return;
+    cars.forEach((car, i) => {
+      car.image ??= urlOf(frames[(i * (steps - 1)) / (cars.length - 1)]);
+      parts.stops.children[i].querySelector("img").src = car.image;
+    });
     render();
   }));
 
@@ -53,7 +67,8 @@ export function interpolatePanel(root, context) {
     const place = position() * (cars.length - 1);
     const before = Math.min(Math.floor(place), cars.length - 2);
     const percent = Math.round(100 * (place - before));
-    parts.position.setAttribute("aria-valuetext", `${percent} % of the way from car ${before + 1} to car ${before + 2}`);
+    const words = `${percent} % of the way from car ${before + 1} to car ${before + 2}`;
+    if (!player) parts.position.setAttribute("aria-valuetext", words); // not sixty times a second
     parts.lambda.textContent = `λ = ${position().toFixed(2)}`;
     if (!frames.length) return;
     const exact = position() * (frames.length - 1);
@@ -70,15 +85,20 @@ export function interpolatePanel(root, context) {
 
   function renderCars() {
     const last = cars.length - 1;
+    const focused = [...parts.stops.children].findIndex((item) => item.contains(document.activeElement));
     parts.stops.replaceChildren(...cars.map((car, i) =>
       make("li", {}, make("button", {
         type: "button",
         "aria-label": `Car ${i + 1}: ${car.name}`,
         "aria-pressed": String(i === selected),
-        onclick: () => { stop(); select(i); moveTo(i / last); },
-      }, make("img", { src: car.image, alt: "" })))));
+        onclick: () => { pause(); select(i); moveTo(i / last); },
+      }, make("img", car.image ? { src: car.image, alt: "" } : { alt: "" })))));
     parts.selected.textContent = `Car ${selected + 1} of ${cars.length}`;
+    const stop = (i) => parts.stops.children[i]?.firstChild;
+    if (focused >= 0) stop(Math.min(focused, last)).focus();
+    if (cars.length <= 2) passFocus(parts.remove, stop(selected));
     parts.remove.disabled = cars.length <= 2;
+    if (cars.length >= MOST_CARS) passFocus(parts.add, stop(selected));
     parts.add.disabled = parts.photos.disabled = cars.length >= MOST_CARS;
     parts.link.hidden = !shareable();
     parts.private.hidden = shareable();
@@ -98,7 +118,7 @@ export function interpolatePanel(root, context) {
   }
 
   function setCars(next, select = Math.min(selected, next.length - 1)) {
-    stop();
+    pause();
     cars = next.slice(0, MOST_CARS);
     selected = Math.min(select, cars.length - 1);
     renderCars();
@@ -119,7 +139,7 @@ export function interpolatePanel(root, context) {
       const passed = from + (now - started) / duration();
       const turn = Math.floor(passed);
       if (turn >= turns) {
-        stop();
+        pause();
         moveTo(1);
         return;
       }
@@ -131,41 +151,47 @@ export function interpolatePanel(root, context) {
     player = requestAnimationFrame(tick);
   }
 
-  function stop() {
+  function pause() {
     cancelAnimationFrame(player);
     player = 0;
     parts.play.textContent = "Play";
   }
 
-  parts.position.addEventListener("input", () => { stop(); render(); writeAddress("interpolate", state()); });
+  parts.position.addEventListener("input", () => { pause(); render(); writeAddress("interpolate", state()); });
   parts.play.addEventListener("click", () => {
     if (!player) return play();
-    stop();
+    pause();
+    render();
     return writeAddress("interpolate", state());
   });
   for (const input of root.querySelectorAll("input[name=method]")) {
     input.addEventListener("change", () => { writeAddress("interpolate", state()); load(); });
   }
-  parts.redraw.addEventListener("click", guarded(async () => replace((await drawCars([newDraw()]))[0])));
-  parts.add.addEventListener("click", guarded(async () => addCars(await drawCars([newDraw()]))));
+  parts.redraw.addEventListener("click", () => replace(carOf(newDraw())));
+  parts.add.addEventListener("click", () => addCars([carOf(newDraw())]));
   parts.remove.addEventListener("click", () => setCars(cars.filter((_, i) => i !== selected)));
-  onChosen(parts.photo, guarded(async ([file]) => replace(await carOfPhoto(file))));
-  const addPhotos = guarded(async (files) => addCars(await Promise.all(files.map(carOfPhoto))));
+  onChosen(parts.photo, guarded(async ([file]) => replace(await carOfPhoto(file, size))));
+  const addPhotos = guarded(async (files) => addCars(await Promise.all(files.map((file) => carOfPhoto(file, size)))));
   onChosen(parts.photos, addPhotos);
   parts.gif.addEventListener("click", guarded(async () => {
-    const answer = await send(pathRequest(GIF_LEG, { format: "gif", size: 288 }));
-    download(await answer.blob(), "cars.gif");
+    download(await askFile(await pathRequest("gif", stepsFor(GIF_LEG), { size: 288 })), "cars.gif");
   }));
   parts.strip.addEventListener("click", guarded(async () => {
-    const answer = await send(pathRequest(STRIP_LEG, { format: "png", size: 192 }));
-    download(await answer.blob(), "cars.png");
+    download(await askFile(await pathRequest("png", stepsFor(STRIP_LEG), { size: 192 })), "cars.png");
   }));
   parts.link.addEventListener("click", () => copy(addressFor("interpolate", state()), "Link copied."));
 
   return {
     /** Bring the panel into the state of an address; without one it stays as it was. */
     show: guarded(async ({ cars: texts, method, at }) => {
-      const draws = (texts ?? (cars.length ? "" : DEFAULT)).split(",").map(drawFromText).filter(Boolean);
+      const listed = texts === undefined ? [] : texts.split(",");
+      const asked = listed.map(drawFromText).filter(Boolean);
+      const isSound = asked.length === listed.length && listed.length !== 1 && listed.length <= MOST_CARS
+        && [undefined, "linear", "spherical"].includes(method) && (Number(at ?? 0) >= 0 && Number(at ?? 0) <= 1);
+      if (!isSound) sayDamaged();
+      const draws = asked.length < 2 && !cars.length
+        ? [...asked, ...DEFAULT.split(",").map(drawFromText).slice(asked.length)]
+        : asked;
       if (method) choose(root, "method", method === "spherical" ? "spherical" : "linear");
       const place = Math.min(Math.max(Number(at) || 0, 0), 1);
       if (draws.length < 2) {
@@ -173,18 +199,15 @@ export function interpolatePanel(root, context) {
         render();
         return;
       }
-      const before = cars;
-      const drawn = await drawCars(draws.slice(0, MOST_CARS));
-      if (cars !== before) return; // others were chosen meanwhile
       parts.position.value = place;
-      await setCars(drawn, 0);
+      await setCars(draws.slice(0, MOST_CARS).map((draw) => carOf(draw)), 0);
       if (!texts && !matchMedia("(prefers-reduced-motion: reduce)").matches) play(1);
     }),
-    hide: stop,
+    hide: pause,
     receive: addPhotos,
     /** Make a car the first one of the path. */
     startFrom: guarded(async (car) => {
-      const rest = cars.length ? cars.slice(1) : await drawCars([newDraw()]);
+      const rest = cars.length ? cars.slice(1) : [carOf(newDraw())];
       parts.position.value = 0;
       await setCars([car, ...rest], 0);
     }),

@@ -1,15 +1,14 @@
 // A photograph, cropped, through the encoder and back.
 import { writeAddress } from "../address.js";
-import { ask } from "../api.js";
-import { drawCars, newDraw, photoRequest } from "../cars.js";
+import { ask, askFile } from "../api.js";
+import { newDraw, photoRequest, sampleRequest, sentEdge } from "../cars.js";
 import { Crop } from "../crop.js";
-import { latestOnly, make, partsOf, say } from "../dom.js";
+import { latestOnly, make, partsOf, pauses, say } from "../dom.js";
 import { bytes, fileOf, onChosen } from "../files.js";
 import { plot } from "../latents.js";
 import { Picture, loadImage } from "../picture.js";
 import { requestView } from "../request.js";
 
-const LONGEST = 1024;
 const QUALITY = 0.95;
 const FLOAT_BYTES = 4;
 
@@ -18,15 +17,18 @@ export function reconstructPanel(root, context) {
   const parts = partsOf(root);
   const picture = new Picture(parts.picture);
   const showRequest = requestView(parts.request, "reconstruct");
-  const guarded = context.guarded(parts.problem);
-  const crop = new Crop(parts.crop, () => send());
+  const guarded = context.guardFor(parts.problem);
+  const crop = new Crop(parts.crop, () => sendAtRest());
   let car = null;
 
   const send = latestOnly(guarded(async () => {
     const { width, height } = crop.area;
-    const file = await fileOf(crop.cut(LONGEST), "image/jpeg", QUALITY);
+    const file = await fileOf(crop.cut(sentEdge(size)), "image/jpeg", QUALITY);
     await reconstruct(file, `${width} × ${height} pixels, ${bytes(file.size)} sent`);
   }));
+
+  const paused = pauses();
+  const sendAtRest = guarded(async () => { if (await paused()) await send(); });
 
   async function reconstruct(file, originalSize) {
     const request = photoRequest(file);
@@ -64,17 +66,12 @@ export function reconstructPanel(root, context) {
   onChosen(parts.file, ([file]) => take(file));
   onChosen(parts.camera, ([file]) => take(file));
   parts.example.addEventListener("click", guarded(async () => {
-    const [drawn] = await drawCars([newDraw()]);
-    const image = await loadImage(drawn.image);
-    const canvas = make("canvas", { width: image.width, height: image.height });
-    canvas.getContext("2d").drawImage(image, 0, 0);
-    await take(await fileOf(canvas, "image/png"));
+    await take(await askFile(sampleRequest("webp", newDraw(), 1)));
   }));
   parts.whole.addEventListener("click", () => crop.whole());
   parts.fit.addEventListener("click", () => crop.fit(size.width / size.height));
   parts.keep.addEventListener("click", ifAny((it) => {
     context.garage.add(it);
-    say("Kept, at the foot of the page.");
   }));
   parts.interpolate.addEventListener("click", ifAny((it) => context.startFrom(it)));
   parts.edit.addEventListener("click", ifAny((it) => context.edit(it)));
