@@ -5,7 +5,7 @@ DATA ?= synthetic
 VAL ?=
 RECIPE ?= best
 RUN ?= runs/$(RECIPE)
-MODEL ?= models/car-vae/2
+MODEL ?= models/car-vae/3
 
 BIN := .venv/bin
 GPU := $(shell nvidia-smi --list-gpus 2>/dev/null)
