@@ -149,6 +149,7 @@ async def sample_by_query(request: InferenceRequest, query: Annotated[SampleQuer
 def _check_sample(request: InferenceRequest, options: SampleOptions, query: SampleQuery) -> None:
     if options.count > request.settings.max_items:
         raise TooManyItems(f"{options.count} pictures; at most {request.settings.max_items} are allowed")
+    request.vae.check_prior(options.prior)
     request.check_output(options.count, query.size)
 
 
