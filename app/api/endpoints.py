@@ -124,7 +124,8 @@ async def sample(request: InferenceRequest, query: Annotated[SampleQuery, Query(
     body = await request.body()
     if body and not request.has_json:
         raise UnsupportedBody("send JSON with the content type application/json, or an empty body")
-    options = from_json(SampleOptions, parse_json(body)) if body else SampleOptions()
+    values = parse_json(body) if body else {}
+    options = from_json(SampleOptions, values, request.query_names)
     options = merged(SampleOptions, options, query)
     _check_sample(request, options, query)
     return await _draw(request, options, query)
@@ -177,7 +178,7 @@ async def interpolate(request: InferenceRequest, query: Annotated[PathQuery, Que
     else:
         upload = await request.upload()
         given = upload.images
-        options = from_form(PathOptions, upload.fields, IMAGE_FIELD)
+        options = from_form(PathOptions, upload.fields, IMAGE_FIELD, request.query_names)
     options = merged(PathOptions, options, query)
     lambdas = _lambdas(request, options, len(given), query)
     with CancelOnDisconnect(request):
