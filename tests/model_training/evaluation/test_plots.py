@@ -10,8 +10,7 @@ from PIL import Image
 from app.images.arrays import ImageArray
 from app.model.prior import GaussianMixture
 from model_training.backends.base import Floats
-from model_training.compression.image_formats import Curve
-from model_training.compression.rate_distortion import Point
+from model_training.compression.rate_distortion import Curve, Point
 from model_training.evaluation.plots import (
     COLUMNS,
     ENLARGEMENT,
