@@ -286,26 +286,14 @@ def card(options: argparse.Namespace) -> int:
 def add_fit_codes_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="exported model folder")
     parser.add_argument("--data", required=True, help=f"the training images: {IMAGES}")
-    parser.add_argument(
-        "--filter", action=argparse.BooleanOptionalAction, default=True, help="fit a post-filter too"
-    )
 
 
 def fit_codes(options: argparse.Namespace) -> int:
     """Fit what codes are written and read by, and record it in the folder's model.json."""
-    from model_training.backends.onnx_backend import OnnxBackend
-    from model_training.compression.fit import fit_tables, refined_images
-    from model_training.compression.stored import write_codes
+    from model_training.compression.post_filter import fit_codes as fit
 
-    backend = OnnxBackend(options.model)
-    data = refined_images(backend, load(options.data, backend.width, backend.height, CACHE).images)
-    tables, post_filter = fit_tables(backend, data), None
-    if options.filter:
-        from model_training.compression.post_filter import export_post_filter, fit_post_filter
-
-        network = fit_post_filter(backend, tables, data)
-        post_filter = export_post_filter(network, backend.width, backend.height)
-    files = write_codes(options.model, tables, post_filter)
+    size = read_model_folder(options.model).manifest.image_size
+    files = fit(options.model, load(options.data, size.width, size.height, CACHE).images)
     print(json.dumps(dataclasses.asdict(files), indent=2))
     return 0
 
@@ -358,16 +346,10 @@ def add_rate_distortion_arguments(parser: argparse.ArgumentParser) -> None:
 
 def rate_distortion(options: argparse.Namespace) -> int:
     """Measure bytes against quality: of codes, and of JPEG, WebP and AVIF."""
-    from model_training.backends.onnx_backend import OnnxBackend
-    from model_training.compression.image_formats import FORMATS, format_curves
-    from model_training.compression.rate_distortion import Rates, code_curve
-    from model_training.compression.stored import open_codes
+    from model_training.compression.image_formats import compare
 
-    backend, (codec, post_filter) = OnnxBackend(options.model), open_codes(options.model)
-    images = load(options.data, backend.width, backend.height, CACHE).images
-    curves = [code_curve(backend.manifest.id, codec, post_filter, backend, images)]
-    curves += [curve for one in FORMATS for curve in format_curves(one, images)]
-    Rates(len(images), curves).save(options.out)
+    size = read_model_folder(options.model).manifest.image_size
+    compare(options.model, load(options.data, size.width, size.height, CACHE).images).save(options.out)
     return 0
 
 

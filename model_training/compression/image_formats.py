@@ -3,12 +3,15 @@
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from app.images.arrays import ImageArray
-from model_training.compression.rate_distortion import Curve, Point, measured
+from model_training.backends.onnx_backend import OnnxBackend
+from model_training.compression.rate_distortion import Curve, Point, Rates, code_curve, measured
+from model_training.compression.stored import open_codes
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,17 @@ class ImageFormat:
     """An image at a quality -> the whole file, and the bytes of it that differ from image to image."""
     settings: Sequence[tuple[float, int]]
     """(scale, quality): below a format's own smallest files the image is scaled down, and up again."""
+
+
+def compare(folder: Path, images: ImageArray) -> Rates:
+    """The rates of a model's codes and of every format, on images that the model has not seen.
+
+    Raises:
+        ModelFolderError: the folder has no codes, or is damaged.
+    """
+    backend, (codec, post_filter) = OnnxBackend(folder), open_codes(folder)
+    codes = code_curve(backend.manifest.id, codec, post_filter, backend, images)
+    return Rates(len(images), [codes, *(curve for one in FORMATS for curve in format_curves(one, images))])
 
 
 def format_curves(image_format: ImageFormat, images: ImageArray) -> list[Curve]:

@@ -1,7 +1,9 @@
 """Post-filter: a small convolutional network for what both layers of a code give, fitted and exported."""
 
 import logging
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,8 +14,11 @@ from app.codes.latent_layer import LatentLayer
 from app.codes.residual_layer import ResidualLayer
 from app.codes.tables import CodeTables, Floats
 from app.images.arrays import ImageArray
+from app.model.manifest import CodeFiles
 from model_training.backends.base import RefiningBackend
-from model_training.compression.fit import Refined, inside
+from model_training.backends.onnx_backend import OnnxBackend
+from model_training.compression.fit import Refined, fit_tables, inside, refined_images
+from model_training.compression.stored import write_codes
 from model_training.export.onnx_graph import round_to_float16, store_as_float16, trace_graph
 
 log = logging.getLogger(__name__)
@@ -26,6 +31,20 @@ STEPS = 500
 BATCH = 16
 LEARNING_RATE = 2e-3
 WARM_UP = 30
+
+
+def fit_codes(folder: Path, images: ImageArray) -> CodeFiles:
+    """Fit tables and post-filter of an exported model on training images, and record them in its folder.
+
+    Raises:
+        ModelFolderError: the folder is damaged.
+        ValueError: there are too few images.
+    """
+    backend = OnnxBackend(folder)
+    data = refined_images(backend, images)
+    tables = fit_tables(backend, data)
+    network = fit_post_filter(backend, tables, data)
+    return write_codes(folder, tables, export_post_filter(network, backend.width, backend.height))
 
 
 class PostFilter(nn.Module):
@@ -104,7 +123,9 @@ def export_post_filter(network: PostFilter, width: int, height: int) -> bytes:
     """The network as ONNX: `layers`, `base` and `fineness` as in PostFilter -> `images`, uint8."""
     picture = torch.zeros(2, height, width, 3)
     examples = picture, picture.clone(), torch.zeros(2)
-    graph = trace_graph(_Graph(network), examples, ["layers", "base", "fineness"], ["images"])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*The axis name: N will not be used", category=UserWarning)
+        graph = trace_graph(_Graph(network), examples, ["layers", "base", "fineness"], ["images"])
     content: bytes = store_as_float16(graph).SerializeToString()
     return content
 

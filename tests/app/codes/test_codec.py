@@ -1,4 +1,4 @@
-"""Codes of images: within their budget, the same integers everywhere, and nothing that is damaged is taken."""
+"""Codes of images: within their budget, the same integers everywhere, and nothing damaged is taken."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_more_bytes_are_a_nearer_picture_and_no_budget_is_exceeded(codec: CodeCo
             assert len(code) <= BUDGETS[index]
             quality[seed, index] = psnr(image[None], picture(codec, code).image[None])[0]
     means = quality.mean(axis=0)
-    assert (np.diff(means)[1:] > 0).all()
+    assert (np.diff(means)[:4] > 0).all()
     assert means[-1] > means[0] + 6
 
 
