@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from app.codes.codec import CodeCodec, CodeImage
+from app.codes.tables import Floats
 from app.codes.wire import from_text, seal, to_text
 from app.errors import DamagedCode, WrongModel
 from app.images.arrays import ImageArray
@@ -101,7 +102,7 @@ def test_the_post_filter_has_the_last_word(codec: CodeCodec) -> None:
     decoded = tiny_decode(codec.latent(content))
     seen: list[float] = []
 
-    def post_filter(layers: object, base: object, fineness: float) -> ImageArray:
+    def post_filter(layers: Floats, base: Floats, fineness: float) -> ImageArray:
         np.testing.assert_array_equal(base, decoded)
         np.testing.assert_allclose(layers, decoded + codec.residual(content), atol=1e-4)
         seen.append(fineness)

@@ -14,7 +14,8 @@ SIZES = [end - start for start, end in itertools.pairwise((*STARTS, TOTAL))]
 
 
 def random_symbols(count: int) -> list[int]:
-    return RANDOM.choice(len(STARTS), count, p=np.array(SIZES) / TOTAL).tolist()
+    chosen: list[int] = RANDOM.choice(len(STARTS), count, p=np.array(SIZES) / TOTAL).tolist()
+    return chosen
 
 
 def written(symbols: list[int]) -> bytes:

@@ -1,6 +1,7 @@
 """Tables of codes: the same bytes each time, read as they were written, refused where they are damaged."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,5 +43,6 @@ def test_a_file_that_is_cut_is_refused() -> None:
 def test_tables_that_do_not_fit_together_are_refused(
     name: str, value: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 ) -> None:
+    changes: dict[str, Any] = {name: value}
     with pytest.raises(ValueError, match="no tables of codes"):
-        CodeTables.read(replace(tiny_tables(), **{name: value}).save())
+        CodeTables.read(replace(tiny_tables(), **changes).save())

@@ -46,7 +46,8 @@ def tiny_decode(latent: Floats) -> ImageArray:
     """A decoder: four numbers are the light of quarters, the others hardly matter."""
     quarters = 128 + 16 * latent[:4].reshape(2, 2) + latent[4:].reshape(2, 2)
     light = quarters.repeat(HEIGHT // 2, axis=0).repeat(WIDTH // 2, axis=1)
-    return np.clip(np.rint(light), 0, 255).astype(np.uint8)[:, :, None].repeat(3, axis=2)
+    image: ImageArray = np.clip(np.rint(light), 0, 255).astype(np.uint8)[:, :, None].repeat(3, axis=2)
+    return image
 
 
 def tiny_car(seed: int) -> tuple[ImageArray, Floats]:
