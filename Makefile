@@ -5,7 +5,7 @@ DATA ?= synthetic
 VAL ?=
 RECIPE ?= best
 RUN ?= runs/$(RECIPE)
-MODEL ?= models/car-vae/2
+MODEL ?= models/car-vae/3
 
 BIN := .venv/bin
 GPU := $(shell nvidia-smi --list-gpus 2>/dev/null)
@@ -65,7 +65,7 @@ bench-gpu: .venv/dev  ## what a CUDA card does with the model
 bench-mosec: .venv/dev  ## this service beside mosec with equal graphs, ten minutes (needs wrk)
 	$(BIN)/python -m tests.performance.bench.beside_mosec --model-dir $(MODEL) --document docs/performance.md
 
-gpu-day: .venv/dev  ## ten minutes with a card: train, export, prove, serve: make gpu-day DATA=cars.npz (docs/cuda.md)
+gpu-day: .venv/dev  ## ten minutes with a card: train, fine-tune, export, prove, serve: make gpu-day DATA=cars.npz (docs/cuda.md)
 	$(BIN)/python -m tests.performance.gpu_day --data $(DATA)
 
 bench-training: .venv/dev  ## training beside a plain PyTorch loop and pythae's trainer

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from app.model.default_model import default_model_dir
 from model_training.__main__ import main as command
 
 DOCS = Path(__file__).parent
-MODEL = DOCS.parent / "models" / "car-vae" / "2"
 PHOTOGRAPHIC = ("reconstructions", "samples-standard", "samples-fitted", "interpolations")
 """Kept as JPEG, which for them is a quarter of PNG."""
 
@@ -22,7 +22,7 @@ def remake(data: str, validation: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         drawn = Path(scratch)
         options = ["--data", validation, "--train-data", data, "--no-originals", "--out", scratch]
-        if command(["plot", str(MODEL), *options]) != 0:
+        if command(["plot", str(default_model_dir()), *options]) != 0:
             raise SystemExit(1)
         for name in PHOTOGRAPHIC:
             with Image.open(drawn / f"{name}.png") as figure:

@@ -138,6 +138,7 @@ def add_finetune_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help=f"the training images: {IMAGES}")
     parser.add_argument("--val", help="images to validate on; without it a tenth of --data is held out")
     parser.add_argument("--out", required=True, type=Path, help="folder of the fine-tuned run")
+    parser.add_argument("--steps", type=int, help="make this many instead of the recipe's")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
 
 
@@ -146,12 +147,11 @@ def finetune(options: argparse.Namespace) -> int:
     from model_training.finetuning import finetune as run
     from model_training.recipe import Recipe
 
-    recipe = Recipe.load(options.recipe)
+    recipe = Recipe.load(options.recipe).with_finetuning_steps(options.steps)
     size = recipe.model.width, recipe.model.height
     training, validation = load_split(options.data, options.val, *size, CACHE)
     images = training.images, validation.images
-    figures = run(options.run_folder, options.out, recipe, *images, resume=options.resume)
-    print(json.dumps(figures, indent=2))
+    print(json.dumps(run(options.run_folder, options.out, recipe, *images, resume=options.resume), indent=2))
     return 0
 
 

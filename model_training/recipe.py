@@ -261,3 +261,9 @@ class Recipe:
     def with_epochs(self, epochs: int) -> Self:
         """The same recipe over another number of epochs."""
         return dataclasses.replace(self, training=dataclasses.replace(self.training, epochs=epochs))
+
+    def with_finetuning_steps(self, steps: int | None) -> Self:
+        """The same recipe with so many steps of fine-tuning; as it is where it has none, or for None."""
+        if steps is None or self.finetuning is None:
+            return self
+        return dataclasses.replace(self, finetuning=dataclasses.replace(self.finetuning, steps=steps))

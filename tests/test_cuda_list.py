@@ -50,8 +50,10 @@ def test_no_module_of_service_or_training_that_names_cuda_is_missing() -> None:
 def test_the_steps_that_it_names_are_those_of_the_day() -> None:
     from tests.performance.gpu_day.__main__ import Day
 
-    names = {step.name for step in Day("cuda", "cars.npz", Path("day"), "best", "seed", 100, 3).steps()}
+    names = {step.name for step in Day("cuda", "cars.npz", Path("day"), "best", "seed", 100, 100, 3).steps()}
     text = (ROOT / "docs" / "cuda.md").read_text()
-    named = set(re.findall(r"`((?:machine|parity|train|export|service|prior)(?:-[\w-]+)?)`", text))
+    named = set(
+        re.findall(r"`(machine|(?:parity|train|finetune|prior|refiner|export|service)-[\w-]+)`", text)
+    )
     assert named - {"machine"} <= names
     assert names == named

@@ -124,7 +124,8 @@ async def sample(request: InferenceRequest, query: Annotated[SampleQuery, Query(
     body = await request.body()
     if body and not request.has_json:
         raise UnsupportedBody("send JSON with the content type application/json, or an empty body")
-    options = from_json(SampleOptions, parse_json(body)) if body else SampleOptions()
+    values = parse_json(body) if body else {}
+    options = from_json(SampleOptions, values, request.query_names)
     options = merged(SampleOptions, options, query)
     _check_sample(request, options, query)
     return await _draw(request, options, query)
@@ -149,6 +150,7 @@ async def sample_by_query(request: InferenceRequest, query: Annotated[SampleQuer
 def _check_sample(request: InferenceRequest, options: SampleOptions, query: SampleQuery) -> None:
     if options.count > request.settings.max_items:
         raise TooManyItems(f"{options.count} pictures; at most {request.settings.max_items} are allowed")
+    request.vae.check_prior(options.prior)
     request.check_output(options.count, query.size)
 
 
@@ -176,7 +178,7 @@ async def interpolate(request: InferenceRequest, query: Annotated[PathQuery, Que
     else:
         upload = await request.upload()
         given = upload.images
-        options = from_form(PathOptions, upload.fields, IMAGE_FIELD)
+        options = from_form(PathOptions, upload.fields, IMAGE_FIELD, request.query_names)
     options = merged(PathOptions, options, query)
     lambdas = _lambdas(request, options, len(given), query)
     with CancelOnDisconnect(request):

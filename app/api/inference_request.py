@@ -39,14 +39,22 @@ class InferenceRequest(Request):
         format: how it is to be answered.
         format_named_in: the place in the request that names it, `path` or `query.format`; None where Accept
             has decided.
+        query_names: what its query may hold.
     """
 
-    def __init__(self, request: Request, offered: Sequence[Format], of_path: Format | None = None) -> None:
+    def __init__(
+        self,
+        request: Request,
+        offered: Sequence[Format],
+        of_path: Format | None = None,
+        query_names: Sequence[str] = (),
+    ) -> None:
         """Take over a request that has not been read from.
 
         Args:
             offered: the formats of the endpoint, the first where the client has no preference.
             of_path: the one that the suffix of its path names.
+            query_names: of the parameters that the endpoint knows.
 
         Raises:
             NotReady, InvalidField, NotAcceptable.
@@ -55,6 +63,7 @@ class InferenceRequest(Request):
         self._app_state = state_of(request)
         self._unpacked = 0
         self._offered = offered
+        self.query_names = query_names
         self.settings = self._app_state.settings
         self.vae, self.pool = self._app_state.parts()
         self.timings = timings_of(request)
@@ -111,7 +120,7 @@ class InferenceRequest(Request):
                 "send JSON with the content type application/json, or an npy file as application/x-npy"
             )
         body = parse_json(await self.body())
-        refuse_unknown(model, body)
+        refuse_unknown(model, body, self.query_names)
         return read_latents(body, manifest.id, manifest.latent_dim, max_items), body
 
     async def upload(self) -> Upload:
@@ -123,7 +132,7 @@ class InferenceRequest(Request):
     async def image_files(self) -> list[bytes]:
         """The image files of a body that is to hold nothing else."""
         upload = await self.upload()
-        refuse_fields(list(upload.fields), (IMAGE_FIELD,))
+        refuse_fields(list(upload.fields), (IMAGE_FIELD,), self.query_names)
         if not upload.images:
             raise InvalidField([(IMAGE_FIELD, "must be given at least once")])
         return upload.images

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 
 from app.api.content_negotiation import format_of, offered_formats, path_with
 from app.api.inference_request import InferenceRequest
-from app.api.validation import from_query
+from app.api.validation import from_query, known_names
 
 
 class Router(APIRouter):
@@ -46,10 +46,11 @@ class InferenceRoute(APIRoute):
         model = get_type_hints(handler)["query"]
         offered = offered_formats(model)
         of_path = format_of(self.path)
+        names = known_names(model)
         optional = not any(field.is_required() for field in model.model_fields.values())
 
         async def handle(request: Request) -> Response:
-            inference = InferenceRequest(request, offered, of_path)
+            inference = InferenceRequest(request, offered, of_path, names)
             try:
                 bare = optional and not request.scope["query_string"]
                 query = model() if bare else from_query(model, request.query_params)

@@ -1,6 +1,6 @@
 """Suggestions: what a client may have meant by a name that an endpoint does not know."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 
 SYNONYMS = {
@@ -34,13 +34,23 @@ def suggestion(name: str, known: Sequence[str]) -> str | None:
     return close[0] if close else None
 
 
-def unknown(kind: str, name: str, known: Sequence[str], *, list_known: bool = False) -> str:
+def unknown(
+    kind: str,
+    name: str,
+    known: Sequence[str],
+    *,
+    list_known: bool = False,
+    of_query: Collection[str] = (),
+) -> str:
     """The message about an unknown name: what it is, and which known one it is likely to stand for.
 
     Args:
         kind: `field` or `parameter`.
         list_known: name them all where none is like it.
+        of_query: names that are known too, but as parameters of the query; of files `images` means `image`.
     """
+    if name in of_query and not any(name in SYNONYMS.get(each, ()) for each in known):
+        return f"unknown {kind}; `{name}` is an option of the query, ?{name}="
     meant = suggestion(name, known)
     if meant is not None:
         return f"unknown {kind}; did you mean `{meant}`?"

@@ -21,21 +21,27 @@ NUMBERS = frozenset((int, float))
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
-def from_json(model: type[AnyOptions], values: dict[str, Any]) -> AnyOptions:
-    """Check a decoded JSON body; types are taken as they are: "3" and true are not numbers."""
+def from_json(model: type[AnyOptions], values: dict[str, Any], of_query: Collection[str] = ()) -> AnyOptions:
+    """Check a decoded JSON body; types are taken as they are: "3" and true are not numbers.
+
+    Args:
+        of_query: names that are known in the query, which the message about one in the body says.
+    """
     try:
         return model.model_validate(values, strict=True)
     except ValidationError as error:
-        raise InvalidField(_problems(error, "", "field", known_names(model), model)) from None
+        raise InvalidField(_problems(error, "", "field", known_names(model), model, of_query)) from None
 
 
-def from_form(model: type[AnyOptions], fields: Mapping[str, list[str]], images: str) -> AnyOptions:
+def from_form(
+    model: type[AnyOptions], fields: Mapping[str, list[str]], images: str, of_query: Collection[str] = ()
+) -> AnyOptions:
     """Check the fields of a form, which are text.
 
     Args:
         images: the field of the images beside them, which is known too.
     """
-    return _from_texts(model, fields, "", "field", (*known_names(model), images))
+    return _from_texts(model, fields, "", "field", (*known_names(model), images), of_query)
 
 
 def from_query(model: type[AnyOptions], query: QueryParams) -> AnyOptions:
@@ -53,6 +59,7 @@ def _from_texts(
     within: str,
     kind: str,
     known: Sequence[str],
+    of_query: Collection[str] = (),
 ) -> AnyOptions:
     lists = _lists(model)
     repeated = [name for name in model.model_fields if len(texts.get(name, ())) > 1 and name not in lists]
@@ -64,7 +71,7 @@ def _from_texts(
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InvalidField(_problems(error, within, kind, known, model)) from None
+        raise InvalidField(_problems(error, within, kind, known, model, of_query)) from None
 
 
 @cache
@@ -83,7 +90,12 @@ def known_names(model: type[Options]) -> tuple[str, ...]:
 
 
 def _problems(
-    error: ValidationError, within: str, kind: str, known: Sequence[str], model: type[Options]
+    error: ValidationError,
+    within: str,
+    kind: str,
+    known: Sequence[str],
+    model: type[Options],
+    of_query: Collection[str],
 ) -> list[tuple[str, str]]:
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     few = len(faults) <= MAX_LISTED
@@ -92,7 +104,9 @@ def _problems(
         name = str(fault["loc"][0])
         field = model.model_fields.get(name)
         message = (
-            unknown(kind, name, known, list_known=few) if field is None else f"must be {field.description}"
+            unknown(kind, name, known, list_known=few, of_query=of_query)
+            if field is None
+            else f"must be {field.description}"
         )
         problems.append((within + _place(fault["loc"])[:100], message))
     return problems
@@ -103,18 +117,19 @@ def _place(location: tuple[int | str, ...]) -> str:
     return "".join(names).removeprefix(".")
 
 
-def refuse_unknown(model: type[Options], names: Collection[str]) -> None:
+def refuse_unknown(model: type[Options], names: Collection[str], of_query: Collection[str] = ()) -> None:
     """Raises InvalidField where a body has fields that `model` has not."""
     strange = [name for name in names if name not in model.model_fields]
-    refuse_fields(strange, known_names(model))
+    refuse_fields(strange, known_names(model), of_query)
 
 
-def refuse_fields(names: Sequence[str], known: Sequence[str]) -> None:
+def refuse_fields(names: Sequence[str], known: Sequence[str], of_query: Collection[str] = ()) -> None:
     """Raises InvalidField where there are any names: they are not known, as `known` ones would be."""
     if names:
         few = len(names) <= MAX_LISTED
         problems = [
-            (name[:100], unknown("field", name, known, list_known=few)) for name in names[:MAX_PROBLEMS]
+            (name[:100], unknown("field", name, known, list_known=few, of_query=of_query))
+            for name in names[:MAX_PROBLEMS]
         ]
         raise InvalidField(problems)
 

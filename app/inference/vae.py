@@ -231,6 +231,11 @@ class Vae:
             quality = await asyncio.to_thread(_measure, images, decoded)
         return Reconstruction(decoded, posterior, quality)
 
+    def check_prior(self, prior: PriorName | None) -> None:
+        """Raises InvalidField where the fitted prior is asked for and the model has none."""
+        if prior == "fitted" and self.prior is None:
+            raise InvalidField([("prior", 'this model has no fitted prior; ask for "standard"')])
+
     async def draw(
         self, count: int, seed: int, temperature: float = 1.0, prior: PriorName | None = None
     ) -> Latents:
@@ -250,8 +255,7 @@ class Vae:
     def _draw(
         self, count: int, seed: int, temperature: float = 1.0, prior: PriorName | None = None
     ) -> Latents:
-        if prior == "fitted" and self.prior is None:
-            raise InvalidField([("prior", 'this model has no fitted prior; ask for "standard"')])
+        self.check_prior(prior)
         if prior == "standard" or self.prior is None:
             return standard_draws(count, self.manifest.latent_dim, seed, temperature)
         return self.prior.draw(count, seed, temperature)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-DEFAULT_MODEL: Final = "car-vae/2"
+DEFAULT_MODEL: Final = "car-vae/3"
 """Name and version; nothing else decides. hatch_build.py reads it too, by running this file by itself."""
 
 _PACKAGE = Path(__file__).parent.parent

@@ -58,7 +58,10 @@ def _header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[np.generi
     try:
         read = HEADER_READERS[npy.read_magic(file)]
         with warnings.catch_warnings(action="ignore"):  # of files by Python 2, which are read
-            return read(file, max_header_size=MAX_HEADER)
+            shape, fortran_order, dtype = read(file, max_header_size=MAX_HEADER)
+        if bool in map(type, shape):  # which are integers to NumPy here, and not where arrays are shaped
+            raise ValueError
+        return shape, fortran_order, dtype
     except Exception:  # NumPy has Python parse the header, which says in a dozen ways that it cannot
         raise MalformedBody(
             "the body is not an npy file, as its content type says, of version 1.0 or 2.0 and with a header "

@@ -1,6 +1,7 @@
 """Problem details (RFC 9457): the table from exceptions to HTTP statuses, and the answers made of both."""
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from http import HTTPStatus
 from typing import Any
 
@@ -30,7 +31,7 @@ from app.errors import (
     UnsupportedImage,
     WrongModel,
 )
-from app.server.asgi import Scope
+from app.server.asgi import Scope, route_path
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -58,6 +59,8 @@ type, so it stays whatever the exception is called."""
 
 NOT_READY_RETRY = 5
 """Seconds after which a client may ask again: another replica, or this one restarted."""
+LONGEST_PATH = 60
+"""Longest path that is compared with those that there are."""
 
 
 def problem(
@@ -118,14 +121,25 @@ async def on_service_error(request: Request, error: Exception) -> Response:
 async def on_http_exception(request: Request, error: Exception) -> Response:
     """Exception handler for what the router raises: unknown paths and wrong methods."""
     assert isinstance(error, HTTPException)
-    details = {
-        404: "there is nothing at this path; /docs lists what there is",
-        405: f"{request.method} is not allowed here",
-    }
+    detail = error.detail
+    if error.status_code == 404:
+        detail = f"there is nothing at this path; {_instead(request)}"
+    elif error.status_code == 405:
+        detail = f"{request.method} is not allowed here"
     headers = {"Allow": ", ".join(_allowed(request))} if error.status_code == 405 else error.headers
-    return problem(
-        request.scope, error.status_code, details.get(error.status_code, error.detail), headers=headers
-    )
+    return problem(request.scope, error.status_code, detail, headers=headers)
+
+
+def _instead(request: Request) -> str:
+    """Where to look for what is not there: under another suffix, at a path of a similar name, or at /docs."""
+    wanted = route_path(request.scope).lower()
+    known = dict.fromkeys(context.path for context in iter_route_contexts(request.app.routes))
+    stem = wanted.partition(".")[0].rstrip("/")
+    if stem in known:
+        suffixes = [path.removeprefix(stem) for path in known if path and path.startswith(f"{stem}.")]
+        return f"{stem} is there{', and with ' if suffixes else ''}{', '.join(suffixes)}"
+    near = get_close_matches(wanted[:LONGEST_PATH], filter(None, known), n=1, cutoff=0.75)
+    return f"did you mean {near[0]}?" if near else "/docs lists what there is"
 
 
 def _allowed(request: Request) -> list[str]:

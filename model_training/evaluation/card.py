@@ -52,6 +52,8 @@ def _likeness(key: str, title: str) -> list[Figure]:
 FIGURES = (
     Figure("psnr", "PSNR of reconstructions, dB", "psnr", 2, 1),
     Figure("ssim", "SSIM", "ssim", 3, 1),
+    Figure("refined_psnr", "PSNR of refined latents, dB", "psnr", 2, 1),
+    Figure("refined_ssim", "SSIM of refined latents", "ssim", 3, 1),
     Figure("ms_ssim", "MS-SSIM", "ms-ssim", 3, 1),
     Figure("ssimulacra2", "SSIMULACRA2", "ssimulacra2", 1, 1),
     Figure("bce", "binary cross entropy, nats", "bce", 0, -1),

@@ -11,7 +11,7 @@ from ssimulacra2 import compute_ssimulacra2
 from app.images.arrays import ImageArray
 from app.images.quality import ms_ssim, ms_ssim_scales, psnr, ssim
 from app.model.latents import posterior_draws
-from model_training.backends.base import Backend
+from model_training.backends.base import RefiningBackend
 
 ACTIVE_NATS = 0.1
 """A latent unit whose mean KL is below this carries next to nothing."""
@@ -23,7 +23,7 @@ SEED = 0
 """Of all draws."""
 
 
-def evaluate_reconstructions(backend: Backend, images: ImageArray) -> dict[str, float]:
+def evaluate_reconstructions(backend: RefiningBackend, images: ImageArray) -> dict[str, float]:
     """Quality of the reconstructions from the mean, and use of the latent units.
 
     Args:
@@ -32,7 +32,9 @@ def evaluate_reconstructions(backend: Backend, images: ImageArray) -> dict[str, 
     Returns:
         pictures, which is N; psnr (dB), ssim, ms_ssim and ssimulacra2, means over the images, and
         ms_ssim_scales; bce of the 8-bit reconstruction and kl, both in nats per image; bits_per_dim and
-        likelihood_sigma (see there); active_units (KL above ACTIVE_NATS) and active_units_burda.
+        likelihood_sigma (see there); active_units (KL above ACTIVE_NATS) and active_units_burda. Where the
+        model has a refiner, refined_psnr and refined_ssim of the refined means, and refined_least_gain, the
+        dB by which the image that gains least does.
     """
     mean, log_variance = backend.encode(images)
     reconstructions = backend.decode(mean)
@@ -40,7 +42,9 @@ def evaluate_reconstructions(backend: Backend, images: ImageArray) -> dict[str, 
     unit_kl = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance).mean(axis=0)
     kl = float(unit_kl.sum())
     sigma, bits = bits_per_dim(images, drawn, kl)
+    refined = backend.refine(images, mean)
     return {
+        **({} if refined is mean else _refined_figures(images, reconstructions, backend.decode(refined))),
         "pictures": float(len(images)),
         "psnr": float(np.mean(psnr(images, reconstructions))),
         "ssim": float(np.mean(ssim(images, reconstructions))),
@@ -53,6 +57,15 @@ def evaluate_reconstructions(backend: Backend, images: ImageArray) -> dict[str, 
         "likelihood_sigma": sigma,
         "active_units": float((unit_kl > ACTIVE_NATS).sum()),
         "active_units_burda": float((mean.var(axis=0) > ACTIVE_VARIANCE).sum()),
+    }
+
+
+def _refined_figures(images: ImageArray, before: ImageArray, after: ImageArray) -> dict[str, float]:
+    quality = psnr(images, after)
+    return {
+        "refined_psnr": float(np.mean(quality)),
+        "refined_ssim": float(np.mean(ssim(images, after))),
+        "refined_least_gain": float(np.min(quality - psnr(images, before))),
     }
 
 

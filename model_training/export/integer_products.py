@@ -1,21 +1,33 @@
-"""Integer products of the refiner's derivatives: large constant matrices in 8 bits, each row with its own scale.
+"""Integer products of the refiner's derivatives: large constant matrices in 8 bits, a scale for each row.
 
 A direction that is off by half a percent leads as far, and the refiner keeps no latent that is worse. What
 decodes stays in float32. ONNX Runtime's own dynamic quantisation has one scale for all rows of a batch, which
 would let a result depend on the others.
 """
 
+from typing import Any
+
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+Array = NDArray[Any]
 
 LEAST_WEIGHTS = 1 << 18
 """A smaller matrix stays in the cache of a core anyway."""
 
-LARGEST_WEIGHT, LARGEST_VALUE = 63, 127
+LARGEST_WEIGHT = 63
 """Weights have seven bits: on x86 without VNNI the sum of two products of eight bits overflows its 16."""
 
-ZERO = 128
+UNIT, ZERO, TINY, AXIS = "integer.unit", "integer.zero", "integer.tiny", "integer.axis"
+CONSTANTS: dict[str, Array] = {
+    UNIT: np.array(1 / 127, np.float32),
+    ZERO: np.array(128, np.uint8),
+    TINY: np.array(1e-30, np.float32),
+    AXIS: np.array([-1]),
+}
+"""Values are divided by their row's largest, and 1 becomes 127 above the zero point."""
 
 
 def use_integer_products(graph: onnx.ModelProto) -> None:
@@ -31,64 +43,47 @@ def use_integer_products(graph: onnx.ModelProto) -> None:
         if node.op_type == "Transpose" and node.input[0] in weights
     }
     nodes: list[onnx.NodeProto] = []
-    added: dict[str, onnx.TensorProto] = {
-        name: numpy_helper.from_array(np.array(value, kind), name)
-        for name, value, kind in (
-            ("integer.unit", 1 / LARGEST_VALUE, np.float32),
-            ("integer.zero", ZERO, np.uint8),
-            ("integer.tiny", 1e-30, np.float32),
-            ("integer.axis", [-1], np.int64),
-        )
-    }
+    added: dict[str, Array] = {}
     for node in graph.graph.node:
         name = transposed.get(node.input[1], node.input[1]) if node.op_type == "MatMul" else ""
         if name not in weights or np.prod(weights[name].dims) < LEAST_WEIGHTS:
             nodes.append(node)
             continue
-        integers, scales = f"{name}.integers", f"{name}.scales"
-        if integers not in added:
-            weight = numpy_helper.to_array(weights[name])
-            step = np.abs(weight).max(axis=0) / LARGEST_WEIGHT
-            rounded = np.rint(weight / step).astype(np.int8)
-            added[integers] = numpy_helper.from_array(rounded, integers)
-            added[scales] = numpy_helper.from_array(step.astype(np.float32), scales)
-        nodes += _integer_product(node, integers, scales, is_transposed=name != node.input[1])
-    del graph.graph.node[:]
-    graph.graph.node.extend(nodes)
-    if len(added) > 4:
-        graph.graph.initializer.extend(added.values())
-    used = {name for node in graph.graph.node for name in node.input}
+        weight = numpy_helper.to_array(weights[name])
+        step = np.abs(weight).max(axis=0) / LARGEST_WEIGHT
+        added[f"{name}.integers"] = np.rint(weight / step).astype(np.int8)
+        added[f"{name}.scales"] = step.astype(np.float32)
+        nodes += _integer_product(node, name, is_transposed=name != node.input[1])
+    if added:
+        added |= CONSTANTS
+    graph.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in added.items())
     outputs = {value.name for value in graph.graph.output}
-    kept = [node for node in graph.graph.node if used & set(node.output) or outputs & set(node.output)]
-    del graph.graph.node[:], graph.graph.value_info[:]
+    read = {name for node in nodes for name in node.input} | outputs
+    kept = [node for node in nodes if read & set(node.output)]
+    read = {name for node in kept for name in node.input}
+    constants = [tensor for tensor in graph.graph.initializer if tensor.name in read]
+    del graph.graph.node[:], graph.graph.initializer[:], graph.graph.value_info[:]
     graph.graph.node.extend(kept)
+    graph.graph.initializer.extend(constants)
 
 
-def _integer_product(
-    node: onnx.NodeProto, integers: str, scales: str, *, is_transposed: bool
-) -> list[onnx.NodeProto]:
+def _integer_product(node: onnx.NodeProto, name: str, *, is_transposed: bool) -> list[onnx.NodeProto]:
     """Nodes that compute what a MatMul does, each row of its values rounded to 8 bits."""
     made: list[onnx.NodeProto] = []
 
-    def make(kind: str, inputs: list[str], **attributes: object) -> str:
+    def make(kind: str, *inputs: str, **attributes: Any) -> str:
         output = f"{node.name}.{len(made)}"
         made.append(helper.make_node(kind, inputs, [output], output, **attributes))
         return output
 
-    values, matrix = node.input[0], integers
+    values, matrix, scales = node.input[0], f"{name}.integers", f"{name}.scales"
     if is_transposed:
-        values = make("Mul", [values, scales])
-        matrix = make("Transpose", [integers], perm=[1, 0])
-    size = make("Abs", [values])
-    size = make("ReduceMax", [size, "integer.axis"], keepdims=1)
-    size = make("Max", [size, "integer.tiny"])
-    values = make("Div", [values, size])
-    values = make("QuantizeLinear", [values, "integer.unit", "integer.zero"])
-    product = make("MatMulInteger", [values, matrix, "integer.zero"])
-    product = make("Cast", [product], to=TensorProto.FLOAT)
-    product = make("Mul", [product, size])
-    product = make("Mul", [product, "integer.unit"] if is_transposed else [product, scales])
+        values, matrix = make("Mul", values, scales), make("Transpose", matrix, perm=[1, 0])
+    size = make("Max", make("ReduceMax", make("Abs", values), AXIS, keepdims=1), TINY)
+    rounded = make("QuantizeLinear", make("Div", values, size), UNIT, ZERO)
+    product = make("Cast", make("MatMulInteger", rounded, matrix, ZERO), to=TensorProto.FLOAT)
     if not is_transposed:
-        product = make("Mul", [product, "integer.unit"])
+        product = make("Mul", product, scales)
+    make("Mul", product, make("Mul", size, UNIT))
     made[-1].output[0] = node.output[0]
     return made

@@ -61,6 +61,7 @@ def trace_graph(
     rows = torch.export.Dim("N")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch's own use of its own deprecated functions
+        warnings.filterwarnings("ignore", "# The axis name", UserWarning)  # one name for all inputs' rows
         program = torch.onnx.export(
             graph.eval(),
             examples,

@@ -243,7 +243,7 @@ def test_every_command_says_what_it_does_and_takes(name: str, capsys: pytest.Cap
     assert name in capsys.readouterr().out
 
 
-def test_help_says_that_sharpen_is_adversarial_fine_tuning(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_says_what_fine_tuning_learns_from(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         commands.main(["--help"])
-    assert "Adversarial fine-tuning" in capsys.readouterr().out
+    assert "with a feature loss and refined latents" in capsys.readouterr().out

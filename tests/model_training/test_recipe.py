@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import tomllib
 from pathlib import Path
@@ -76,3 +77,15 @@ def test_a_run_that_recorded_no_prior_takes_the_defaults() -> None:
     values = Recipe.load("tiny").to_dict()
     del values["prior"]
     assert Recipe.from_dict(values).prior == PriorConfig()
+
+
+def test_the_steps_of_fine_tuning_alone_are_another_number() -> None:
+    best = Recipe.load("best")
+    assert best.finetuning is not None
+    fewer = best.with_finetuning_steps(7)
+    assert fewer.finetuning == dataclasses.replace(best.finetuning, steps=7)
+    assert dataclasses.replace(fewer, finetuning=best.finetuning) == best
+    assert best.with_finetuning_steps(None) == best
+    assert Recipe.load("seed").with_finetuning_steps(7) == Recipe.load("seed")
+    with pytest.raises(ValueError, match="steps, sizes and learning_rate must be positive"):
+        best.with_finetuning_steps(0)

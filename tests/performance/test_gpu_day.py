@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.model.manifest import read_model_folder
 from model_training.data.packed import pack
 from model_training.data.split import ImageDataset
 from model_training.data.synthetic import draw_cars
@@ -16,17 +17,43 @@ from tests.performance.gpu_day import parity, steps
 from tests.performance.gpu_day.report import markdown
 from tests.performance.gpu_day.steps import Outcome, Record, Step, last_line, run_all, run_step
 
-RECIPE = """
+QUICK = """
 seed = 0
 [model]
+architecture = "subpixel"
 width = 96
 height = 64
-channels = [4, 8]
 latent_dim = 8
+hidden = 16
+encoder_channels = [4, 8, 4]
+rank = 8
+features = 4
+channels = 8
+depth = 1
 [training]
 epochs = 2
 batch_size = 16
 learning_rate = 1e-3
+schedule = "cosine"
+linear_rate = 0.1
+average = 0.9
+augment = true
+[finetuning]
+steps = 600
+batch_size = 8
+learning_rate = 1e-3
+feature_weight = 1.0
+refined = 0.5
+refinement_steps = 1
+[finetuning.features]
+seed = 1
+channels = [4, 8]
+first_stride = 2
+features = 8
+epochs = 1
+batch_size = 32
+learning_rate = 1e-3
+temperature = 0.1
 [prior]
 steps = 20
 copies = 1
@@ -38,20 +65,37 @@ blocks = 1
 dense_width = 32
 dense_blocks = 1
 global_width = 16
+batch_size = 32
 [prior.coarse.weak]
 channels = 8
 blocks = 1
 dense_width = 32
 dense_blocks = 1
 global_width = 16
+batch_size = 32
 [prior.coarse.paths]
-count = 1024
+count = 256
 [prior.coarse.student]
 width = 32
 depth = 2
 [prior.coarse.fake]
 width = 32
 blocks = 1
+[prior.coarse.matching]
+batch_size = 32
+fake_batch_size = 32
+"""
+LONG = """
+seed = 0
+[model]
+width = 96
+height = 64
+channels = [4, 8]
+latent_dim = 8
+[training]
+epochs = 2
+batch_size = 16
+learning_rate = 1e-3
 """
 
 
@@ -192,34 +236,43 @@ def test_a_device_whose_latents_are_off_is_found_out(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the account of the service's CPU time reads /proc")
-def test_the_whole_day_on_the_cpu_with_tiny_networks(tmp_path: Path) -> None:
+def test_the_whole_day_on_the_cpu_with_tiny_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # networks of this size only lose by being shared out
     cars = draw_cars(96, 96, 64, seed=3)
     names = tuple(map(str, range(96)))
     packed = tmp_path / "cars.npz"
     pack(ImageDataset(cars[:64], names[:64]), ImageDataset(cars[64:], names[64:]), packed)
-    for name in ("quick", "long"):
-        (tmp_path / f"{name}.toml").write_text(RECIPE)
+    for name, recipe in (("quick", QUICK), ("long", LONG)):
+        (tmp_path / f"{name}.toml").write_text(recipe)
     out = tmp_path / "day"
     recipes = ["--quick", str(tmp_path / "quick.toml"), "--long", str(tmp_path / "long.toml")]
     told = ["--data", str(packed), "--out", str(out), "--device", "cpu", "--minutes", "20", *recipes]
-    assert gpu_day.main([*told, "--prior-steps", "20", "--load-seconds", "0.5"]) == 0
+    less = ["--finetune-steps", "2", "--prior-steps", "10", "--load-seconds", "0.3"]
+    assert gpu_day.main([*told, *less]) == 0
     found = json.loads((out / "report.json").read_text())["steps"]
     assert {name: step["status"] for name, step in found.items()} == dict.fromkeys(
         [
             "machine",
             "parity-car-vae-2",
             "train-quick",
+            "finetune-quick",
+            "prior-quick",
+            "refiner-quick",
             "export-quick",
             "parity-quick",
             "service-quick",
             "train-long",
             "export-long",
             "parity-long",
-            "prior-quick",
         ],
         "done",
     )
     assert found["train-quick"]["figures"]["epochs"] == 2
+    for name, done, every in (("finetune-quick", 2, 600), ("prior-quick", 10, 20)):
+        assert (found[name]["figures"]["steps"], found[name]["figures"]["of"]) == (done, every)
+    exported = read_model_folder(out / "models" / "quick" / "1").manifest.files
+    assert exported.prior is not None
+    assert exported.refiner is not None
     assert found["export-quick"]["figures"]["pictures"] == 32
     for name in ("parity-car-vae-2", "parity-quick", "parity-long"):
         figures = found[name]["figures"]

@@ -752,6 +752,25 @@ async def test_a_body_without_an_image_is_refused(client: httpx.AsyncClient, pat
     assert "the field `image`" in check_problem(large, 422)["detail"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "name"),
+    [
+        ("/decode", {"json": {"latents": LATENTS, "size": 64}}, "size"),
+        ("/sample", {"json": {"format": "webp"}}, "format"),
+        ("/interpolate", {"json": {"latents": LATENTS[:2], "animate": True}}, "animate"),
+        ("/interpolate", {"files": form(JPEG, PNG), "data": {"animate": "true"}}, "animate"),
+        ("/encode", {"files": form(JPEG), "data": {"seed": "3"}}, "seed"),
+        ("/reconstruct", {"files": form(JPEG), "data": {"size": "64"}}, "size"),
+    ],
+)
+async def test_an_option_of_the_query_in_a_body_is_told_its_place(
+    client: httpx.AsyncClient, path: str, body: dict[str, Any], name: str
+) -> None:
+    problem = check_problem(await client.post(path, **body), 422)
+    message = f"unknown field; `{name}` is an option of the query, ?{name}="
+    assert problem["errors"] == [{"place": name, "message": message}]
+
+
 async def test_decode_refuses_images(client: httpx.AsyncClient) -> None:
     check_problem(await post_image(client, "/decode", JPEG), 415)
 

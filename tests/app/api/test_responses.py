@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -265,6 +266,16 @@ async def test_a_request_that_is_wrong_is_told_so_whatever_it_knows(client: http
     check_problem(await client.get("/sample.png?seed=3&size=2048&count=64", headers=known), 422)
     assert (await client.get("/sample.png", headers=known)).status_code == 200
     assert (await client.post("/sample.png", json={"seed": 3}, headers=known)).status_code == 200
+
+
+async def test_a_prior_that_is_not_there_is_told_whatever_the_request_knows(
+    serve: Serve, tmp_path: Path
+) -> None:
+    async with serve(model_dir=write_tiny_model(tmp_path / "1", prior=False)) as client:
+        answer = await client.get("/sample.png?seed=3&prior=fitted", headers={"If-None-Match": "*"})
+        assert "no fitted prior" in check_problem(answer, 422)["detail"]
+        again = await client.get("/sample.png?seed=3&prior=standard", headers={"If-None-Match": "*"})
+        assert again.status_code == 304
 
 
 async def tags(client: httpx.AsyncClient, *addresses: str) -> list[str]:

@@ -54,4 +54,6 @@ def test_fields_that_are_ignored_are_not_suggested() -> None:
 def test_all_known_names_are_listed_where_none_is_like_it_and_it_is_asked_for() -> None:
     assert unknown("field", "x", ("a", "b"), list_known=True) == "unknown field; there are `a`, `b`"
     assert unknown("parameter", "x", ("count", "seed")) == "unknown parameter"
+    said = "unknown field; `size` is an option of the query, ?size="
+    assert unknown("field", "size", ("count", "seed"), list_known=True, of_query=("size",)) == said
     assert unknown("field", "cuont", ("count", "seed")) == "unknown field; did you mean `count`?"

@@ -110,6 +110,8 @@ def test_a_header_by_hand_is_read() -> None:
         with_header("{'descr': '<f4', 'shape': (3, 8)}"),
         with_header("{'descr': '<f4', 'fortran_order': 0, 'shape': (3, 8)}"),
         with_header("{'descr': '<f4', 'fortran_order': False, 'shape': '3, 8'}"),
+        with_header(GOOD.replace("(3, 8)", "(True, 8)"), LATENTS[:1].tobytes()),
+        with_header(GOOD.replace("(3, 8)", "(3, True)")),
         with_header("{'descr': 'nothing', 'fortran_order': False, 'shape': (3, 8)}"),
         with_header("{'descr': [['<f4']], 'fortran_order': False, 'shape': (3, 8)}"),
         with_header("{'descr': __import__('os'), 'fortran_order': False, 'shape': (3, 8)}"),

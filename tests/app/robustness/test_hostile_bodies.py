@@ -75,7 +75,7 @@ BODIES: dict[str, tuple[int, str, str, Body]] = {
     "an empty boundary": (400, "/encode", "multipart/form-data; boundary=", lambda: PART + b"x" + END),
     "a long boundary": (400, "/encode", "multipart/form-data; boundary=" + "b" * 71, lambda: PART),
     "thousands of pictures": (413, "/encode", FORM, lambda: (PART + b"x\r\n") * 5000 + b"--b--"),
-    "thousands of values": (413, "/interpolate", FORM, lambda: field(b"steps") * 5000 + b"--b--"),
+    "thousands of values": (422, "/interpolate", FORM, lambda: field(b"steps") * 5000 + b"--b--"),
     "thousands of fields": (
         413,
         "/interpolate",

@@ -53,6 +53,7 @@ def test_every_error_has_its_status_and_a_type_of_its_own(kind: type[ServiceErro
 def test_types_are_those_that_clients_know() -> None:
     assert sorted(name for _, name, _ in STATUS.values()) == [
         "body-too-large",
+        "damaged-code",
         "inference-failed",
         "invalid-field",
         "malformed-body",
@@ -86,10 +87,32 @@ def test_a_problem_says_in_headers_what_to_do_next() -> None:
     assert "retry-after" not in from_service_error(SCOPE, InferenceFailed("x")).headers
 
 
-async def test_an_unknown_path_is_not_found() -> None:
-    missing = await on_http_exception(Request(SCOPE), HTTPException(404))
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/sample.jpeg", "/sample is there, and with .png, .jpg"),
+        ("/sample.PNG", "/sample is there, and with .png, .jpg"),
+        ("/sample/", "/sample is there, and with .png, .jpg"),
+        ("/samples", "did you mean /sample?"),
+        ("/modle", "did you mean /model?"),
+        ("/model.json", "/model is there"),
+        ("/", "/docs lists what there is"),
+        ("/.", "/docs lists what there is"),
+        ("/wp-login.php", "/docs lists what there is"),
+        ("/" + "model" * 10_000, "/docs lists what there is"),
+    ],
+)
+@pytest.mark.parametrize("root", ["", "/cars"])
+async def test_an_unknown_path_is_told_what_is_there_instead(path: str, said: str, root: str) -> None:
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    for known in ("/sample", "/sample.png", "/sample.jpg", "/model"):
+        app.add_api_route(known, lambda: None)
+    request = Request({**SCOPE, "app": app, "path": root + path, "root_path": root})
+    missing = await on_http_exception(request, HTTPException(404))
     assert missing.status_code == 404
-    assert orjson.loads(missing.body)["title"] == "Not Found"
+    content = orjson.loads(missing.body)
+    assert content["title"] == "Not Found"
+    assert content["detail"] == f"there is nothing at this path; {said}"
 
 
 async def test_a_wrong_method_is_told_those_of_all_routes_of_the_path() -> None:

@@ -29,6 +29,24 @@ class Mirror:
         assert len(latents) == len(self.images)
         return np.where(self.images > 127, self.images - 10, self.images + 10).astype(np.uint8)
 
+    def refine(self, images: ImageArray, latents: Floats) -> Floats:
+        assert len(images) == len(latents)
+        return latents
+
+
+class RefiningMirror(Mirror):
+    """The same with a refiner, after which reconstructions are off by five grey levels."""
+
+    def decode(self, latents: Floats) -> ImageArray:
+        off = np.where(latents[:, 1] == 1, 5, 10)[:, None, None, None]
+        return np.where(self.images > 127, self.images - off, self.images + off).astype(np.uint8)
+
+    def refine(self, images: ImageArray, latents: Floats) -> Floats:
+        assert len(images) == len(latents)
+        refined = latents.copy()
+        refined[:, 1] = 1
+        return refined
+
 
 @pytest.fixture(scope="session")
 def feature_file(cars: ImageArray, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -16,7 +16,7 @@ from model_training.evaluation.reconstructions import (
     evaluate_reconstructions,
     ssimulacra2,
 )
-from tests.model_training.evaluation.conftest import Mirror
+from tests.model_training.evaluation.conftest import Mirror, RefiningMirror
 
 
 def test_reconstructions_off_by_ten_grey_levels_have_the_figures_that_follow(cars: ImageArray) -> None:
@@ -26,6 +26,15 @@ def test_reconstructions_off_by_ten_grey_levels_have_the_figures_that_follow(car
     assert figures["kl"] == pytest.approx(2.0)
     assert figures["active_units"] == figures["active_units_burda"] == 1
     assert 0.5 < figures["ssim"] < 1
+
+
+def test_what_refining_gains_is_measured_where_there_is_a_refiner(cars: ImageArray) -> None:
+    figures = evaluate_reconstructions(RefiningMirror(cars), cars)
+    assert figures["psnr"] == pytest.approx(20 * math.log10(255 / 10))
+    assert figures["refined_psnr"] == pytest.approx(20 * math.log10(255 / 5))
+    assert figures["refined_least_gain"] == pytest.approx(20 * math.log10(2))
+    assert figures["ssim"] < figures["refined_ssim"] < 1
+    assert not [name for name in evaluate_reconstructions(Mirror(cars), cars) if "refined" in name]
 
 
 def test_ssimulacra2_is_100_of_the_same_and_lower_for_stripes_than_for_as_large_an_offset() -> None:

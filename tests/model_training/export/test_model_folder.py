@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from app.images.arrays import ImageArray
-from app.model.manifest import read_model_folder
+from app.images.quality import psnr
+from app.model.manifest import describe_file, read_model_folder
 from model_training.backends.onnx_backend import OnnxBackend
 from model_training.backends.torch_backend import TorchBackend
 from model_training.export import model_folder
@@ -19,7 +21,8 @@ from model_training.export.parity import ParityError
 from model_training.networks.vae import parameter_count
 from model_training.prior.fit import FittedPrior, Gaussian, save_prior
 from model_training.recipe import Recipe
-from model_training.run_folder import PRIOR
+from model_training.refinement.fit import fit_refiner, folded_decoder, save_refiner
+from model_training.run_folder import PRIOR, REFINER
 from model_training.torch_utils import fold_batch_norms
 from tests.model_training.conftest import SMALL_PRIOR, export_cars
 
@@ -138,3 +141,61 @@ def skew(model: torch.nn.Module) -> torch.nn.Module:
     with torch.no_grad():
         next(model.parameters()).mul_(1.05)
     return model
+
+
+@pytest.fixture
+def refinable_run(subpixel_run: Path, cars: ImageArray) -> Path:
+    backend = TorchBackend(subpixel_run)
+    statistics = fit_refiner(folded_decoder(backend.model), backend.encode(cars)[0])
+    save_refiner(statistics, subpixel_run / REFINER)
+    return subpixel_run
+
+
+def test_the_refiner_comes_along_and_does_what_it_does_in_torch(
+    refinable_run: Path, other_cars: ImageArray, tmp_path: Path
+) -> None:
+    manifest = export_cars(refinable_run, tmp_path / "3", other_cars)
+    assert manifest.files.refiner == describe_file(tmp_path / "3" / "refiner.onnx")
+    exported, run = OnnxBackend(tmp_path / "3"), TorchBackend(refinable_run)
+    start, _ = exported.encode(other_cars)
+    before, after, in_torch = (
+        psnr(other_cars, exported.decode(latents))
+        for latents in (start, exported.refine(other_cars, start), run.refine(other_cars, start))
+    )
+    assert (after >= before - 0.02).all()
+    assert after.mean() > before.mean() + 0.05
+    np.testing.assert_allclose(after, in_torch, atol=0.05)
+
+
+def test_a_run_without_what_the_refiner_needs_is_exported_without_one(
+    subpixel_run: Path, other_cars: ImageArray, tmp_path: Path
+) -> None:
+    assert export_cars(subpixel_run, tmp_path / "3", other_cars).files.refiner is None
+    backend = OnnxBackend(tmp_path / "3")
+    latents = backend.encode(other_cars)[0]
+    np.testing.assert_array_equal(backend.refine(other_cars, latents), latents)
+
+
+def test_a_refiner_that_differs_from_torch_writes_nothing(
+    refinable_run: Path, other_cars: ImageArray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def skew(graph: onnx.ModelProto) -> None:
+        graph.graph.node[-1].input[1], graph.graph.node[-1].input[2] = graph.graph.node[-1].input[2:0:-1]
+
+    monkeypatch.setattr(model_folder, "use_integer_products", skew)
+    with pytest.raises(ParityError, match="refiner's graph differs from PyTorch"):
+        export_cars(refinable_run, tmp_path / "3", other_cars)
+    assert not (tmp_path / "3").exists()
+
+
+def test_the_last_convolution_of_cells_is_an_integer_one(
+    subpixel_run: Path, other_cars: ImageArray, tmp_path: Path
+) -> None:
+    export_cars(subpixel_run, tmp_path / "3", other_cars)
+    graph = onnx.load(tmp_path / "3" / "decoder-int8.onnx").graph
+    made = {name: node for node in graph.node for name in node.output}
+    weights = [node.input[1] for node in graph.node if node.op_type == "Conv"]
+    integer = {name for name in weights if name in made and made[name].op_type == "DequantizeLinear"}
+    assert len(weights) == 5
+    (floating,) = set(weights) - integer
+    assert "enlarge" in floating

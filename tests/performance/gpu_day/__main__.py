@@ -1,4 +1,4 @@
-"""`python -m tests.performance.gpu_day`: train, export, prove and serve on a card, within ten minutes."""
+"""`python -m tests.performance.gpu_day`: train, fine-tune, prove and serve on a card, in ten minutes."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from model_training.recipe import Recipe
-from model_training.run_folder import BEST, LATEST, METRICS, PRIOR
+from model_training.run_folder import BEST, LATEST, METRICS, PRIOR, REFINER
 from tests.performance.bench.servers import REPOSITORY
 from tests.performance.gpu_day.report import MACHINE, markdown
 from tests.performance.gpu_day.steps import Figures, Outcome, Record, Step, run_all
@@ -27,7 +27,8 @@ class Day:
     Attributes:
         data: images, with those to validate on: a file of `pack`.
         quick, long: recipes; the first is trained, served and measured before the second begins.
-        prior_steps: of the fit of the first one's prior, which runs on the CPU.
+        finetune_steps, prior_steps: of the first one's fine-tuning, where its recipe has that, and of the fit
+            of its prior, which run on the CPU.
         load_seconds: of each measurement of the service.
     """
 
@@ -36,28 +37,40 @@ class Day:
     out: Path
     quick: str
     long: str
+    finetune_steps: int
     prior_steps: int
     load_seconds: float
 
     def steps(self) -> list[Step]:
         """All of them, those first that the others rest on, the longest and the least certain last."""
-        quick, long = Recipe.load(self.quick).name, Recipe.load(self.long).name
+        recipe = Recipe.load(self.quick)
+        quick, long, tuned = recipe.name, Recipe.load(self.long).name, recipe.finetuning is not None
         machine = [f"{ROOM}.machine", "--device", self.device, "--model-dir", str(SHIPPED)]
         return [
             self._checked(MACHINE, 25, machine, []),
             self._parity("car-vae-2", SHIPPED, 25, ()),
             self._train(quick, self.quick, 115),
-            self._export(quick, 50),
+            *([self._finetune(quick, self.quick, 90)] if tuned else []),
+            self._prior(quick, self.quick, 40),
+            *([self._refiner(quick, 20)] if tuned else []),
+            self._export(quick, 70),
             self._parity(quick, self._model(quick), 20, (f"export-{quick}",)),
             self._service(quick, 55),
-            self._train(long, self.long, 215),
+            self._train(long, self.long, 100),
             self._export(long, 40),
             self._parity(long, self._model(long), 15, (f"export-{long}",)),
-            self._prior(quick, self.quick, 40),
         ]
 
     def _run(self, name: str) -> Path:
         return self.out / name
+
+    def _tuned(self, name: str) -> Path:
+        return self.out / f"{name}-tuned"
+
+    def _best(self, name: str) -> Path:
+        """The run to go on with: the fine-tuned one, where that was finished."""
+        tuned = self._tuned(name)
+        return tuned if (tuned / BEST).is_file() else self._run(name)
 
     def _model(self, name: str) -> Path:
         return self.out / "models" / name / "1"
@@ -65,6 +78,10 @@ class Day:
     @property
     def _validation(self) -> str:
         return f"{self.data}:validation" if self.data.endswith(".npz") else self.data
+
+    @property
+    def _training(self) -> str:
+        return f"{self.data}:train" if self.data.endswith(".npz") else self.data
 
     @property
     def _machine(self) -> Path:
@@ -96,14 +113,14 @@ class Day:
         )
 
     def _export(self, name: str, share: float) -> Step:
-        run, model = self._run(name), self._model(name)
-        told = [str(run), "--out", str(model), "--data", self._validation]
+        model = self._model(name)
+        told = ["--out", str(model), "--data", self._validation]
         return Step(
             f"export-{name}",
             share,
-            lambda: ["-m", "model_training", "export", *told],
-            [run / BEST],
-            [f"train-{name}"],
+            lambda: ["-m", "model_training", "export", str(self._best(name)), *told],
+            [self._run(name) / BEST],
+            [f"{made}-{name}" for made in ("train", "finetune", "prior", "refiner")],
             figures=lambda: dict(json.loads((model / "model.json").read_text())["metrics"]),
         )
 
@@ -118,21 +135,46 @@ class Day:
         needs, after = [self._machine, model / "model.json"], [f"export-{name}"]
         return self._checked(f"service-{name}", share, [f"{ROOM}.load", *told], needs, after)
 
-    def _prior(self, name: str, recipe: str, share: float) -> Step:
-        run = self._run(name)
-        told = [str(run), "--data", self.data, "--steps", str(self.prior_steps)]
+    def _finetune(self, name: str, recipe: str, share: float) -> Step:
+        run, tuned = self._run(name), self._tuned(name)
+        told = [str(run), "--recipe", recipe, "--data", self.data, "--out", str(tuned)]
+
+        def arguments() -> list[str]:
+            (tuned / BEST).unlink(missing_ok=True)  # of an earlier training
+            return ["-m", "model_training", "finetune", *told, "--steps", str(self.finetune_steps)]
 
         def figures() -> Figures:
-            size = (run / PRIOR).stat().st_size
+            config = Recipe.load(recipe).finetuning
+            assert config is not None
+            size = (tuned / BEST).stat().st_size
+            return {"steps": self.finetune_steps, "of": config.steps, "bytes": size}
+
+        return Step(f"finetune-{name}", share, arguments, [run / BEST], [f"train-{name}"], figures=figures)
+
+    def _prior(self, name: str, recipe: str, share: float) -> Step:
+        told = ["--data", self.data, "--steps", str(self.prior_steps)]
+
+        def figures() -> Figures:
+            size = (self._best(name) / PRIOR).stat().st_size
             return {"steps": self.prior_steps, "of": Recipe.load(recipe).prior.steps, "bytes": size}
 
         return Step(
             f"prior-{name}",
             share,
-            lambda: ["-m", "model_training", "fit-prior", *told],
-            [run / BEST],
-            [f"train-{name}"],
+            lambda: ["-m", "model_training", "fit-prior", str(self._best(name)), *told],
+            [self._run(name) / BEST],
+            [f"train-{name}", f"finetune-{name}"],
             figures=figures,
+        )
+
+    def _refiner(self, name: str, share: float) -> Step:
+        return Step(
+            f"refiner-{name}",
+            share,
+            lambda: ["-m", "model_training", "fit-refiner", str(self._best(name)), "--data", self._training],
+            [self._run(name) / BEST],
+            [f"train-{name}", f"finetune-{name}"],
+            figures=lambda: {"bytes": (self._best(name) / REFINER).stat().st_size},
         )
 
 
@@ -185,6 +227,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", default="best", metavar="RECIPE", help="trained first; %(default)s")
     parser.add_argument("--long", default="seed", metavar="RECIPE", help="trained last; %(default)s")
     parser.add_argument(
+        "--finetune-steps", type=int, default=100, help="of fine-tuning, on the CPU; default: %(default)s"
+    )
+    parser.add_argument(
         "--prior-steps", type=int, default=100, help="of the prior's fit, on the CPU; default: %(default)s"
     )
     parser.add_argument("--load-seconds", type=float, default=3, help="of each measurement of the service")
@@ -195,6 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.out.resolve(),
         options.quick,
         options.long,
+        options.finetune_steps,
         options.prior_steps,
         options.load_seconds,
     )

@@ -24,7 +24,8 @@ def markdown(steps: Sequence[Step], outcomes: Mapping[str, Outcome], title: str)
     parts += ["## Steps\n", markdown_table(["step", "outcome", "seconds", "of at most", "why"], rows)]
     for kind, heading, table in (
         ("train", "Training", _training),
-        ("prior", "Prior", _prior),
+        ("finetune", "Fine-tuning", _part_of_steps),
+        ("prior", "Prior", _part_of_steps),
         ("parity", "Parity with the CPU", _parity),
         ("service", "The service", _service),
     ):
@@ -55,7 +56,7 @@ def _training(found: Mapping[str, Mapping[str, Any]]) -> str:
     return markdown_table(header, rows)
 
 
-def _prior(found: Mapping[str, Mapping[str, Any]]) -> str:
+def _part_of_steps(found: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [
         [
             name,
