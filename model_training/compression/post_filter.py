@@ -27,7 +27,7 @@ CHANNELS = 48
 SETTINGS = 8
 """Settings that it is taught on; it is told which one a picture is of."""
 IMAGES = 800
-STEPS = 500
+STEPS = 1200
 BATCH = 16
 LEARNING_RATE = 2e-3
 WARM_UP = 30
