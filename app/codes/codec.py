@@ -26,6 +26,8 @@ Filter = Callable[[Floats, Floats, float], ImageArray]
 ENVELOPE = 2
 """Bytes of a code that are tag and check."""
 SMALLEST_BUDGET = 16
+FINER = 3
+"""Settings beyond the one that was found that are tried too."""
 
 
 class CodeContent(NamedTuple):
@@ -196,7 +198,11 @@ class _Packer:
 
     def best(self, budget: int) -> bytes:
         """The finest code of at most `budget` bytes."""
-        for setting in range(self._finest(budget), -1, -1):
+        found = self._finest(budget)
+        # An image's bytes do not rise evenly from setting to setting: one a little finer may fit too.
+        finer = range(found + 1, min(found + 1 + FINER, len(self._codec._settings)))
+        finest = max((one for one in finer if self._content(one)[1] <= budget), default=found)
+        for setting in range(finest, -1, -1):
             code = self._codec.write(self._content(setting)[0])
             if len(code) <= budget:
                 return code
