@@ -5,6 +5,7 @@ ServiceError                  the message may be shown to a client as it stands
  │   ├─ UnreadableImage
  │   ├─ UnsupportedImage
  │   └─ ImageTooLarge
+ ├─ DamagedCode
  ├─ MalformedBody
  ├─ UnsupportedBody
  ├─ BodyTooLarge
@@ -46,6 +47,10 @@ class UnsupportedImage(ImageError):
 
 class ImageTooLarge(ImageError):
     """The header of the image announces more pixels than are allowed."""
+
+
+class DamagedCode(ServiceError):
+    """Bytes or text that are no code, or one of which a part is missing or altered."""
 
 
 class MalformedBody(ServiceError):
@@ -97,7 +102,7 @@ class NotAcceptable(ServiceError):
 
 
 class WrongModel(ServiceError):
-    """The latents belong to another model than the one served."""
+    """The latents or the code belong to another model than the one served."""
 
 
 class QueueFull(ServiceError):

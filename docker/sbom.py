@@ -31,7 +31,7 @@ def model() -> Component:
             bom_ref=f"{manifest.id}/{file.path}",
             hashes=[HashType(alg=HashAlgorithm.SHA_256, content=file.sha256)],
         )
-        for file in manifest.files.all()
+        for file in manifest.all_files()
     ]
     return Component(
         type=ComponentType.MACHINE_LEARNING_MODEL,

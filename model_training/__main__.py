@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.errors import ImageError, ModelFolderError
+from app.errors import ImageError, ModelFolderError, ServiceError
 from app.images.decode import configure_pillow
 from app.model.manifest import read_model_folder, write_manifest
-from model_training.data.dataset import MAX_PIXELS, SYNTHETIC, load, load_split
-from model_training.run_folder import COMPRESSOR, METRICS, PRIOR, REFINER
+from model_training.data.dataset import SYNTHETIC, load, load_split
+from model_training.run_folder import METRICS, PRIOR, REFINER
 
 CACHE = Path.home() / ".cache" / "car-vae"
 
@@ -238,32 +238,28 @@ def fit_features(options: argparse.Namespace) -> int:
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help=MODEL)
     parser.add_argument("--data", required=True, help=f"images the model has not seen: {IMAGES}")
-    parser.add_argument("--train-data", help="images it was trained on: measure samples and bytes by them")
+    parser.add_argument("--train-data", help="images it was trained on: measure samples by them")
     parser.add_argument("--save", action="store_true", help="put the figures into the folder's model.json")
     _add_features_argument(parser)
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Measure a training run or an exported model folder; with --train-data its samples and bytes too."""
+    """Measure a training run or an exported model folder; with --train-data its samples too."""
     from model_training.backends.load import open_backend
-    from model_training.evaluation.model_figures import compression_figures, sample_figures
+    from model_training.evaluation.model_figures import sample_figures
     from model_training.evaluation.reconstructions import evaluate_reconstructions
 
     backend = open_backend(options.model)
     size = backend.width, backend.height
     images = load(options.data, *size, CACHE).images
     measured = evaluate_reconstructions(backend, images)
-    figures: dict[str, object] = {}
     if options.train_data is not None:
         training = load(options.train_data, *size, CACHE).images
         measured |= sample_figures(options.model, backend, images, training, options.features)
-        refined, encoded = compression_figures(backend, images, training)
-        figures["compression"] = [dataclasses.asdict(point) for point in refined]
-        figures["compression_unrefined"] = [dataclasses.asdict(point) for point in encoded]
     if options.save:
         manifest = read_model_folder(options.model).manifest
         write_manifest(options.model, dataclasses.replace(manifest, metrics=manifest.metrics | measured))
-    print(json.dumps({**measured, **figures}, indent=2))
+    print(json.dumps(measured, indent=2))
     return 0
 
 
@@ -287,52 +283,44 @@ def card(options: argparse.Namespace) -> int:
     return 0
 
 
-def add_fit_compressor_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help=MODEL)
+def add_fit_codes_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="exported model folder")
     parser.add_argument("--data", required=True, help=f"the training images: {IMAGES}")
-    parser.add_argument(
-        "--step", type=float, default=8.0, help="a finer one keeps more in more bytes; default: %(default)s"
-    )
 
 
-def fit_compressor(options: argparse.Namespace) -> int:
-    """Fit what `compress` and `decompress` need beside the model."""
-    from model_training.backends.load import open_backend
-    from model_training.compression.fit import fit_compressor as fit
+def fit_codes(options: argparse.Namespace) -> int:
+    """Fit what codes are written and read by, and record it in the folder's model.json."""
+    from model_training.compression.post_filter import fit_codes as fit
 
-    backend = open_backend(options.model)
-    training = load(options.data, backend.width, backend.height, CACHE).images
-    fit(backend, training, options.step).save(options.model / COMPRESSOR)
+    size = read_model_folder(options.model).manifest.image_size
+    files = fit(options.model, load(options.data, size.width, size.height, CACHE).images)
+    print(json.dumps(dataclasses.asdict(files), indent=2))
     return 0
 
 
 def add_compress_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help=MODEL)
+    parser.add_argument("model", type=Path, help="exported model folder")
     parser.add_argument("image", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--bytes", type=int, default=94, help="at most so many; default: %(default)s")
 
 
 def compress(options: argparse.Namespace) -> int:
-    """Turn an image into a file of some hundred bytes."""
-    from app.codes.compressor import Compressor
-    from app.images.decode import read_image
-    from model_training.backends.load import open_backend
+    """Turn an image into a code: a file of at most so many bytes, and the same as text."""
+    from model_training.compression.stored import compress_file
 
-    backend, compressor = open_backend(options.model), Compressor.load(options.model / COMPRESSOR)
     try:
         content = options.image.read_bytes()
-        images = np.stack([read_image(content, backend.width, backend.height, MAX_PIXELS)])
+        code, text = compress_file(options.model, content, options.bytes)
+        options.out.write_bytes(code)
     except (OSError, ImageError) as error:
-        raise ValueError(f"{options.image}: {error}") from error
-    mean, _ = backend.encode(images)
-    compressed = compressor.compress(backend.refine(images, mean)[0])
-    options.out.write_bytes(compressed)
-    print(f"{len(content):,} bytes -> {len(compressed):,} bytes")
+        raise ValueError(f"{options.image} -> {options.out}: {error}") from error
+    print(f"{len(content):,} bytes -> {len(code):,} bytes\n{text}")
     return 0
 
 
 def add_decompress_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help=MODEL)
+    parser.add_argument("model", type=Path, help="exported model folder")
     parser.add_argument("file", type=Path, help="what compress wrote with the same model")
     parser.add_argument("out", type=Path)
 
@@ -341,22 +329,34 @@ def decompress(options: argparse.Namespace) -> int:
     """Turn such a file back into an image; the suffix of --out says which kind."""
     from PIL import Image
 
-    from app.codes.compressor import Compressor
-    from model_training.backends.load import open_backend
+    from model_training.compression.stored import decompress_file
 
-    backend, compressor = open_backend(options.model), Compressor.load(options.model / COMPRESSOR)
     try:
-        latent = compressor.decompress(options.file.read_bytes())
-        Image.fromarray(backend.decode(latent[np.newaxis])[0]).save(options.out)
-    except (OSError, ValueError) as error:
+        Image.fromarray(decompress_file(options.model, options.file.read_bytes())).save(options.out)
+    except (OSError, ServiceError) as error:
         raise ValueError(f"{options.file} -> {options.out}: {error}") from error
+    return 0
+
+
+def add_rate_distortion_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="exported model folder with codes")
+    parser.add_argument("--data", required=True, help=f"images the model has not seen: {IMAGES}")
+    parser.add_argument("--out", required=True, type=Path, help="FILE.json, which plot --rates draws")
+
+
+def rate_distortion(options: argparse.Namespace) -> int:
+    """Measure bytes against quality: of codes, and of JPEG, WebP and AVIF."""
+    from model_training.compression.image_formats import compare
+
+    size = read_model_folder(options.model).manifest.image_size
+    compare(options.model, load(options.data, size.width, size.height, CACHE).images).save(options.out)
     return 0
 
 
 def add_plot_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help=MODEL)
     parser.add_argument("--data", required=True, help=IMAGES)
-    parser.add_argument("--train-data", help="images it was trained on: compare with JPEG, WebP and AVIF")
+    parser.add_argument("--rates", type=Path, help="what rate-distortion wrote, to be drawn")
     parser.add_argument("--out", required=True, type=Path, help="folder for the plots")
     parser.add_argument(
         "--originals", action=argparse.BooleanOptionalAction, default=True, help="show the originals too"
@@ -366,9 +366,9 @@ def add_plot_arguments(parser: argparse.ArgumentParser) -> None:
 def plot(options: argparse.Namespace) -> int:
     """Draw the loss curve, reconstructions, samples, interpolations and the rate-distortion curve."""
     from model_training.backends.load import open_backend
-    from model_training.compression.image_formats import FORMATS, Curve, format_curves
+    from model_training.compression.rate_distortion import Rates
     from model_training.evaluation import plots
-    from model_training.evaluation.model_figures import compression_figures, fitted_prior
+    from model_training.evaluation.model_figures import fitted_prior
 
     backend = open_backend(options.model)
     images = load(options.data, backend.width, backend.height, CACHE).images
@@ -380,13 +380,8 @@ def plot(options: argparse.Namespace) -> int:
     if prior is not None:
         plots.plot_samples(backend, prior, out / "samples-fitted.png")
     plots.plot_interpolations(backend, images, out / "interpolations.png")
-    if options.train_data is not None:
-        training = load(options.train_data, backend.width, backend.height, CACHE).images
-        refined, encoded = compression_figures(backend, images, training)
-        name = "/".join(options.model.parts[-2:])
-        ours = Curve(name, refined[::-1])
-        others = [curve for kind in FORMATS for curve in format_curves(kind, images)]
-        others.append(Curve(f"{name}, latents of the encoder", encoded[::-1]))
+    if options.rates is not None:
+        ours, *others = Rates.load(options.rates).curves
         plots.plot_rate_distortion(ours, others, out / "rate-distortion.png")
     if (options.model / METRICS).is_file():
         plots.plot_loss(options.model / METRICS, out / "loss.png")
@@ -420,9 +415,10 @@ COMMANDS = {
     "fit-features": Command(fit_features, add_fit_features_arguments),
     "evaluate": Command(evaluate, add_evaluate_arguments),
     "card": Command(card, add_card_arguments),
-    "fit-compressor": Command(fit_compressor, add_fit_compressor_arguments),
+    "fit-codes": Command(fit_codes, add_fit_codes_arguments),
     "compress": Command(compress, add_compress_arguments),
     "decompress": Command(decompress, add_decompress_arguments),
+    "rate-distortion": Command(rate_distortion, add_rate_distortion_arguments),
     "plot": Command(plot, add_plot_arguments),
 }
 

@@ -71,6 +71,13 @@ def read_image(data: bytes, width: int, height: int, max_pixels: int) -> ImageAr
     Raises:
         UnsupportedImage, UnreadableImage, ImageTooLarge.
     """
+    return read_sized_image(data, width, height, max_pixels)[0]
+
+
+def read_sized_image(
+    data: bytes, width: int, height: int, max_pixels: int
+) -> tuple[ImageArray, tuple[int, int]]:
+    """The same, and the width and height within it of what is no border."""
     if not data:
         raise UnreadableImage("the picture is empty")
     opener = _opener(data)
@@ -83,7 +90,7 @@ def read_image(data: bytes, width: int, height: int, max_pixels: int) -> ImageAr
         image = _decode_and_scale(opened, *target)
     if opened.orientation in TRANSPOSITIONS:
         image = np.asarray(Image.fromarray(image).transpose(TRANSPOSITIONS[opened.orientation]))
-    return fill(image, width, height)
+    return fill(image, width, height), (image.shape[1], image.shape[0])
 
 
 def _opener(data: bytes) -> Opener | None:

@@ -104,6 +104,25 @@ class ModelFiles:
 
 
 @dataclass(frozen=True, config=STRICT)
+class CodeFiles:
+    """What the model's codes are written and read by.
+
+    Attributes:
+        tag: the first byte of each code, which names format and model.
+        tables: of both layers.
+        filter: a network for the picture that they give; None is none.
+    """
+
+    tag: Annotated[int, Field(ge=0, le=255)]
+    tables: ModelFile
+    filter: ModelFile | None = None
+
+    def all(self) -> tuple[ModelFile, ...]:
+        """Every file there is."""
+        return (self.tables,) if self.filter is None else (self.tables, self.filter)
+
+
+@dataclass(frozen=True, config=STRICT)
 class Parity:
     """Largest absolute differences between the ONNX graphs and torch, measured at export."""
 
@@ -128,12 +147,17 @@ class Manifest:
     recipe: dict[str, Any]
     data: dict[str, Any]
     metrics: dict[str, float]
+    codes: CodeFiles | None = None
     format: Literal[1] = FORMAT
 
     @property
     def id(self) -> str:
         """The model's name on the wire, such as car-vae/1."""
         return f"{self.name}/{self.version}"
+
+    def all_files(self) -> tuple[ModelFile, ...]:
+        """Every file of the folder, those of its codes too."""
+        return self.files.all() + (() if self.codes is None else self.codes.all())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +190,7 @@ def read_model_folder(folder: Path) -> ModelFolder:
             f"{path} cannot be read ({error.strerror}); point the model folder at an exported model"
         ) from error
     manifest = _parse(path, document)
-    return ModelFolder(manifest, {file: read_model_file(folder, file) for file in manifest.files.all()})
+    return ModelFolder(manifest, {file: read_model_file(folder, file) for file in manifest.all_files()})
 
 
 def _parse(path: Path, document: bytes) -> Manifest:

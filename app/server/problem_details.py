@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from app.errors import (
     BodyTooLarge,
+    DamagedCode,
     ImageTooLarge,
     InferenceFailed,
     InvalidField,
@@ -36,11 +37,12 @@ MEDIA_TYPE = "application/problem+json"
 
 STATUS: dict[type[ServiceError], tuple[int, str, str]] = {
     UnreadableImage: (400, "unreadable-picture", "Unreadable picture"),
+    DamagedCode: (400, "damaged-code", "Damaged code"),
     MalformedBody: (400, "malformed-body", "Malformed body"),
     Unauthorized: (401, "unauthorized", "Unauthorized"),
     NotOffered: (404, "not-offered", "Not offered"),
     NotAcceptable: (406, "not-acceptable", "Not acceptable"),
-    WrongModel: (409, "wrong-model", "Latents of another model"),
+    WrongModel: (409, "wrong-model", "Latents or code of another model"),
     BodyTooLarge: (413, "body-too-large", "Body too large"),
     ImageTooLarge: (413, "picture-too-large", "Picture too large"),
     TooManyItems: (413, "too-many-items", "Too many items"),

@@ -1,1 +1,1 @@
-"""Compression: the fit of a compressor, and its rate-distortion curve beside those of image formats."""
+"""Compression: the fit of codes, and their rate-distortion curve beside those of image formats."""

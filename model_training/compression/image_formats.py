@@ -2,24 +2,16 @@
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from app.images.arrays import ImageArray
-from app.images.quality import psnr, ssim
-from model_training.compression.rate_distortion import Point
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The points of one way to compress, by rising bytes."""
-
-    name: str
-    points: Sequence[Point]
-    bare: bool = False
-    """Without what all files of one kind share, which flatters a format: nothing reads such files."""
+from model_training.backends.onnx_backend import OnnxBackend
+from model_training.compression.rate_distortion import Curve, Point, Rates, code_curve, measured
+from model_training.compression.stored import open_codes
 
 
 @dataclass(frozen=True)
@@ -33,6 +25,17 @@ class ImageFormat:
     """(scale, quality): below a format's own smallest files the image is scaled down, and up again."""
 
 
+def compare(folder: Path, images: ImageArray) -> Rates:
+    """The rates of a model's codes and of every format, on images that the model has not seen.
+
+    Raises:
+        ModelFolderError: the folder has no codes, or is damaged.
+    """
+    backend, (codec, post_filter) = OnnxBackend(folder), open_codes(folder)
+    codes = code_curve(backend.manifest.id, codec, post_filter, backend, images)
+    return Rates(len(images), [codes, *(curve for one in FORMATS for curve in format_curves(one, images))])
+
+
 def format_curves(image_format: ImageFormat, images: ImageArray) -> list[Curve]:
     """The whole files of a format, and the same files bare; of each, the settings no other one beats.
 
@@ -43,10 +46,10 @@ def format_curves(image_format: ImageFormat, images: ImageArray) -> list[Curve]:
     for scale, quality in image_format.settings:
         encoded = [image_format.encode(_scaled(image, scale), quality) for image in images]
         decoded = np.stack([_decoded(file, image) for (file, _), image in zip(encoded, images, strict=True)])
-        decibels, similarity = float(np.mean(psnr(images, decoded))), float(np.mean(ssim(images, decoded)))
         setting = f"quality {quality} at scale {scale:g}"
-        whole.append(Point(setting, float(np.mean([len(file) for file, _ in encoded])), decibels, similarity))
-        bare.append(Point(setting, float(np.mean([size for _, size in encoded])), decibels, similarity))
+        point = measured(setting, [len(file) for file, _ in encoded], images, decoded)
+        whole.append(point)
+        bare.append(replace(point, bytes=float(np.mean([size for _, size in encoded]))))
     return [
         Curve(image_format.name, _unbeaten(whole)),
         Curve(f"{image_format.name}, bare", _unbeaten(bare), bare=True),

@@ -1,17 +1,25 @@
-"""Rate-distortion curve of compressed latents, for evaluate and plot: bytes against PSNR and SSIM."""
+"""Rate-distortion curves: bytes against PSNR and SSIM, of codes and of whatever else makes images small."""
 
+import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
+from tqdm import tqdm
 
-from app.codes.compressor import Compressor, Statistics
+from app.codes.codec import CodeCodec, Filter
+from app.codes.shape import shape_size
 from app.images.arrays import ImageArray
-from app.images.quality import psnr, ssim
-from model_training.backends.base import Backend, Floats
+from app.images.quality import ms_ssim, psnr, ssim
+from model_training.backends.base import RefiningBackend
+from model_training.compression.shapes import find_shapes
+from model_training.compression.stored import decode_one
 
-QUANTISER_STEPS = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
-"""Worth comparing, from next to no loss to next to no bytes."""
+BUDGETS = (20, 24, 35, 48, 64, 94, 128, 160, 192, 255, 320, 400)
+"""Bytes that codes are measured at."""
 
 
 @dataclass(frozen=True)
@@ -23,53 +31,79 @@ class Point:
     psnr: float
     """dB."""
     ssim: float
+    ms_ssim: float
 
 
 @dataclass(frozen=True)
-class LatentPoint(Point):
-    """The latents' own point at one quantiser step."""
+class Curve:
+    """The points of one way to compress, by rising bytes."""
 
-    step: float
-    largest: int
-    """Bytes of the image that takes most."""
-    lost: float
-    """dB of PSNR below the reconstruction from the latent as it is."""
+    name: str
+    points: Sequence[Point]
+    bare: bool = False
+    """Without what all files of one kind share, which flatters a format: nothing reads such files."""
 
 
-def rate_distortion(
-    backend: Backend,
-    statistics: Statistics,
+@dataclass(frozen=True)
+class Rates:
+    """What was measured, for tables and plots."""
+
+    images: int
+    """How many the means are over."""
+    curves: Sequence[Curve]
+    """The first one is of codes."""
+
+    def save(self, path: Path) -> None:
+        """Write them as JSON."""
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+
+    @staticmethod
+    def load(path: Path) -> "Rates":
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: there is none, or something else.
+        """
+        try:
+            return TypeAdapter(Rates).validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise ValueError(f"no rates in {path} ({error})") from error
+
+
+def measured(setting: str, sizes: Sequence[int], images: ImageArray, decoded: ImageArray) -> Point:
+    """The point of images (N, height, width, 3) uint8 and what came back of each in so many bytes."""
+    quality = [float(np.mean(figure(images, decoded))) for figure in (psnr, ssim, ms_ssim)]
+    return Point(setting, float(np.mean(sizes)), *quality)
+
+
+def code_curve(
+    name: str,
+    codec: CodeCodec,
+    post_filter: Filter | None,
+    backend: RefiningBackend,
     images: ImageArray,
-    latents: Floats,
-    quantiser_steps: Sequence[float],
-) -> list[LatentPoint]:
-    """Compress latents, decompress the bytes and measure, for each quantiser step.
+    budgets: Sequence[int] = BUDGETS,
+) -> Curve:
+    """Pack images into codes of each budget, unpack them and measure.
 
     Args:
-        statistics: of the training set.
-        images: (N, height, width, 3) uint8, images the model has not seen.
-        latents: (N, L) float32, what is to be compressed for each of them.
-
-    Returns:
-        bytes are of the latent alone: the model, the frequencies and the step are known to both ends.
+        images: (N, height, width, 3) uint8, which the model has not seen.
     """
-    unquantised = float(np.mean(psnr(images, backend.decode(latents))))
-    points = []
-    for step in quantiser_steps:
-        compressor = Compressor.fit(statistics, step)
-        files = [compressor.compress(latent) for latent in latents]
-        decoded = backend.decode(np.stack([compressor.decompress(file) for file in files]))
-        sizes = [len(file) for file in files]
-        decibels = float(np.mean(psnr(images, decoded)))
-        points.append(
-            LatentPoint(
-                setting=f"step {step:g}",
-                bytes=float(np.mean(sizes)),
-                psnr=decibels,
-                ssim=float(np.mean(ssim(images, decoded))),
-                step=step,
-                largest=max(sizes),
-                lost=unquantised - decibels,
-            )
-        )
-    return points
+    decode = decode_one(backend)
+    encoded, _ = backend.encode(images)
+    latents = backend.refine(images, encoded)
+    sizes = np.zeros((len(budgets), len(images)), np.int64)
+    pictures = np.zeros((len(budgets), *images.shape), np.uint8)
+    shapes = find_shapes(images).tolist()
+    for index, (image, latent, shape) in enumerate(tqdm(zip(images, latents, shapes, strict=True), name)):
+        size = shape_size(shape, backend.width, backend.height)
+        for row, code in enumerate(codec.pack(image, latent, size, decode, budgets)):
+            content = codec.unpack(code)
+            decoded = decode(codec.latent(content))
+            pictures[row, index] = codec.picture(content, decoded, post_filter).image
+            sizes[row, index] = len(code)
+    points = [
+        measured(f"{budget} bytes", sizes[row].tolist(), images, pictures[row])
+        for row, budget in enumerate(budgets)
+    ]
+    return Curve(name, points)

@@ -1,13 +1,11 @@
-"""Figures of a run or of a model folder: what commands measure of its samples and of its latents' bytes."""
+"""Figures of a run or of a model folder: what commands measure of its samples."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from app.images.arrays import ImageArray
 from app.model.prior import Prior, read_prior
-from model_training.backends.base import Backend, RefiningBackend
-from model_training.compression.fit import training_statistics
-from model_training.compression.rate_distortion import QUANTISER_STEPS, LatentPoint, rate_distortion
+from model_training.backends.base import Backend
 from model_training.evaluation.feature_network import FeatureNetwork
 from model_training.evaluation.samples import evaluate_samples
 from model_training.run_folder import PRIOR
@@ -34,16 +32,3 @@ def sample_figures(
         raise ValueError(f"--features takes one or two files, not {len(features)}")
     prior = fitted_prior(folder, backend)
     return evaluate_samples(backend, prior, images, training, *map(FeatureNetwork, features))
-
-
-def compression_figures(
-    backend: RefiningBackend, images: ImageArray, training: ImageArray
-) -> tuple[list[LatentPoint], list[LatentPoint]]:
-    """Bytes and quality of latents as `compress` finds them, and of the encoder's own."""
-    statistics = training_statistics(backend, training)
-    encoded, _ = backend.encode(images)
-    refined = backend.refine(images, encoded)
-    return (
-        rate_distortion(backend, statistics, images, refined, QUANTISER_STEPS),
-        rate_distortion(backend, statistics, images, encoded, QUANTISER_STEPS),
-    )

@@ -13,7 +13,7 @@ from app.model.interpolation import even_lambdas, interpolate
 from app.model.latents import standard_draws
 from app.model.prior import Prior
 from model_training.backends.base import Backend
-from model_training.compression.image_formats import Curve
+from model_training.compression.rate_distortion import Curve
 
 matplotlib.use("Agg")
 

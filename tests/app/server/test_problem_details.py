@@ -53,6 +53,7 @@ def test_every_error_has_its_status_and_a_type_of_its_own(kind: type[ServiceErro
 def test_types_are_those_that_clients_know() -> None:
     assert sorted(name for _, name, _ in STATUS.values()) == [
         "body-too-large",
+        "damaged-code",
         "inference-failed",
         "invalid-field",
         "malformed-body",

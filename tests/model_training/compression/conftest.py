@@ -23,3 +23,6 @@ class Blocks:
         blocks = latents.reshape(-1, self.height // BLOCK, self.width // BLOCK, 3)
         levels = np.clip(np.rint(blocks), 0, 255).astype(np.uint8)
         return levels.repeat(BLOCK, axis=1).repeat(BLOCK, axis=2)
+
+    def refine(self, _images: ImageArray, latents: Floats) -> Floats:
+        return latents

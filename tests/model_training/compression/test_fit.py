@@ -1,66 +1,60 @@
-"""Fit of a compressor: its statistics are those of the training images and of their mirror images."""
+"""Fit of codes: from images to tables whose codes keep what the images have in common."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from app.codes.compressor import Compressor
+from app.codes.codec import CodeCodec
+from app.codes.tables import CodeTables
 from app.images.arrays import ImageArray
-from model_training.backends.base import Floats
-from model_training.compression.fit import fit_compressor, training_statistics
+from model_training.compression.fit import Refined, fit_tables, inside, refined_images
+from model_training.compression.rate_distortion import Rates, code_curve
 from tests.model_training.compression.conftest import Blocks
 
-
-class LeftEdge:
-    """A backend whose only latent is what the upper left corner shows."""
-
-    width, height, latent_dim = 4, 2, 1
-
-    def encode(self, images: ImageArray) -> tuple[Floats, Floats]:
-        mean = images[:, 0, :1, 0].astype(np.float32)
-        return mean, np.zeros_like(mean)
-
-    def decode(self, latents: Floats) -> ImageArray:
-        raise AssertionError(latents)
+TAG = 0x21
 
 
-@pytest.fixture
-def images() -> ImageArray:
-    images = np.zeros((9, 2, 4, 3), dtype=np.uint8)
-    images[:, :, 0] = 200
-    return images
+@pytest.fixture(scope="module")
+def tables(cars: ImageArray) -> CodeTables:
+    return fit_tables(Blocks(), refined_images(Blocks(), cars))
 
 
-def test_mirror_images_count_too(images: ImageArray) -> None:
-    statistics = training_statistics(LeftEdge(), images)
-    assert statistics.mean == pytest.approx([100])
-    assert statistics.deviations == pytest.approx([100])
+def test_every_other_image_is_mirrored_and_all_are_kept(cars: ImageArray) -> None:
+    images, latents, shapes = refined_images(Blocks(), cars[:6])
+    assert len(images) == len(latents) == len(shapes) == 6
+    order = np.random.default_rng(0).permutation(6)
+    np.testing.assert_array_equal(images[0], cars[order[0]])
+    np.testing.assert_array_equal(images[1], cars[order[1], :, ::-1])
+    np.testing.assert_array_equal(latents, Blocks().encode(images)[0])
 
 
-def test_the_compressor_has_the_step_that_was_asked_for(images: ImageArray) -> None:
-    compressor = fit_compressor(LeftEdge(), images, 10.0)
-    assert compressor.step == 10.0
-    latent = np.array([83], dtype=np.float32)
-    assert abs(compressor.decompress(compressor.compress(latent))[0] - 83) <= 5
+def test_settings_go_from_coarse_to_fine(tables: CodeTables) -> None:
+    assert (np.diff(tables.setting_bytes) > 0).all()
+    assert (tables.settings[:, 1] >= 0).any()
+    assert CodeTables.read(tables.save()).save() == tables.save()
 
 
-def test_a_fitted_compressor_writes_latents_to_within_half_a_step(
-    cars: ImageArray, other_cars: ImageArray, tmp_path: Path
+def test_codes_of_unseen_images_grow_better_with_their_bytes(
+    tables: CodeTables, other_cars: ImageArray, tmp_path: Path
 ) -> None:
-    fit_compressor(Blocks(), cars, 0.5).save(tmp_path / "compressor.npz")
-    compressor = Compressor.load(tmp_path / "compressor.npz")
-    latents, _ = Blocks().encode(other_cars)
-    restored = np.stack([compressor.decompress(compressor.compress(latent)) for latent in latents])
-    offsets = compressor.statistics.coefficients(restored) - compressor.statistics.coefficients(latents)
-    assert np.median(np.abs(offsets)) < 0.25 + 1e-3
+    budgets = [20, 40, 80, 160, 320]
+    curve = code_curve("blocks", CodeCodec(tables, TAG), None, Blocks(), other_cars[:12], budgets)
+    for budget, point in zip(budgets, curve.points, strict=True):
+        assert point.bytes <= budget
+    assert [point.psnr for point in curve.points] == sorted(point.psnr for point in curve.points)
+    assert curve.points[-1].psnr > curve.points[0].psnr + 4
+    rates = Rates(12, [curve])
+    rates.save(tmp_path / "rates.json")
+    assert Rates.load(tmp_path / "rates.json") == rates
+
+
+def test_the_border_is_outside() -> None:
+    masks = inside(np.array([7, 15, 16 + 10]), 24, 16)
+    assert masks.sum(axis=(1, 2, 3)).tolist() == [24 * 8, 24 * 16, 11 * 16]
 
 
 def test_too_few_images_are_refused(cars: ImageArray) -> None:
+    few = cars[:20]
     with pytest.raises(ValueError, match="20 latents are too few for statistics in 72 dimensions"):
-        fit_compressor(Blocks(), cars[:10], 8.0)
-
-
-def test_a_step_too_fine_for_the_frequencies_is_refused(cars: ImageArray) -> None:
-    with pytest.raises(ValueError, match="is too fine"):
-        fit_compressor(Blocks(), cars, 1e-6)
+        fit_tables(Blocks(), Refined(few, Blocks().encode(few)[0], np.full(20, 15)))

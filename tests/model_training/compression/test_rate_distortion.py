@@ -1,21 +1,33 @@
-"""Rate-distortion curves of latents: what coarser steps cost and gain."""
+"""Rates: what is measured, kept as JSON."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from app.images.arrays import ImageArray
-from model_training.compression.fit import training_statistics
-from model_training.compression.rate_distortion import rate_distortion
-from tests.model_training.compression.conftest import Blocks
+from model_training.compression.rate_distortion import Curve, Point, Rates, measured
 
 
-def test_coarser_steps_take_fewer_bytes_and_lose_more(cars: ImageArray, other_cars: ImageArray) -> None:
-    backend = Blocks()
-    statistics, (latents, _) = training_statistics(backend, cars), backend.encode(other_cars)
-    fine, middle, coarse = rate_distortion(backend, statistics, other_cars, latents, [0.5, 30, 120])
-    assert fine.bytes > middle.bytes > coarse.bytes > 0
-    assert fine.psnr > middle.psnr > coarse.psnr
-    assert fine.ssim > coarse.ssim
-    assert abs(fine.lost) < 0.1
-    assert fine.psnr + fine.lost == pytest.approx(coarse.psnr + coarse.lost)
-    assert fine.largest >= fine.bytes
-    assert fine.step == 0.5
+def test_a_point_has_means_over_the_images(cars: ImageArray) -> None:
+    off = np.clip(cars[:2].astype(int) + np.array([3, 6])[:, None, None, None], 0, 255).astype(np.uint8)
+    point = measured("x", [10, 20], cars[:2], off)
+    assert point.bytes == 15
+    assert 33 < point.psnr < 37
+    assert 0.9 < point.ssim <= 1
+    assert 0.9 < point.ms_ssim <= 1
+
+
+def test_rates_are_read_as_they_were_saved(tmp_path: Path) -> None:
+    rates = Rates(3, [Curve("a", [Point("s", 1.5, 20.0, 0.5, 0.6)]), Curve("b", [], bare=True)])
+    rates.save(tmp_path / "rates.json")
+    assert Rates.load(tmp_path / "rates.json") == rates
+
+
+@pytest.mark.parametrize("content", [None, "{}", "no"])
+def test_what_is_no_rates_is_refused(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "rates.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match="no rates in"):
+        Rates.load(path)

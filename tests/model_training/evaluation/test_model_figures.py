@@ -6,8 +6,7 @@ import pytest
 
 from app.images.arrays import ImageArray
 from model_training.backends.onnx_backend import OnnxBackend
-from model_training.compression.rate_distortion import QUANTISER_STEPS
-from model_training.evaluation.model_figures import compression_figures, fitted_prior, sample_figures
+from model_training.evaluation.model_figures import fitted_prior, sample_figures
 from tests.tiny_model import write_tiny_model
 
 
@@ -30,12 +29,3 @@ def test_a_third_network_is_refused(
     folder = write_tiny_model(tmp_path / "tiny-vae" / "1")
     with pytest.raises(ValueError, match="one or two files, not 3"):
         sample_figures(folder, OnnxBackend(folder), other_cars, cars, [feature_file] * 3)
-
-
-def test_latents_are_measured_at_each_step_refined_where_the_model_can(
-    exported_model: Path, cars: ImageArray, other_cars: ImageArray
-) -> None:
-    refined, encoded = compression_figures(OnnxBackend(exported_model), other_cars[:16], cars)
-    assert [point.step for point in refined] == [point.step for point in encoded] == list(QUANTISER_STEPS)
-    assert all(mine.psnr >= its.psnr - 0.05 for mine, its in zip(refined, encoded, strict=True))
-    assert encoded[0].bytes > encoded[-1].bytes

@@ -10,8 +10,7 @@ from PIL import Image
 from app.images.arrays import ImageArray
 from app.model.prior import GaussianMixture
 from model_training.backends.base import Floats
-from model_training.compression.image_formats import Curve
-from model_training.compression.rate_distortion import Point
+from model_training.compression.rate_distortion import Curve, Point
 from model_training.evaluation.plots import (
     COLUMNS,
     ENLARGEMENT,
@@ -100,8 +99,8 @@ def test_a_row_of_interpolations_leads_evenly_from_one_image_to_the_next(tmp_pat
 
 
 def test_the_rate_distortion_plot_shows_every_curve(tmp_path: Path) -> None:
-    ours = Curve("ours", [Point("", 32, 18, 0.5), Point("", 64, 20, 0.6)])
-    points = [Point("", 128, 17, 0.4), Point("", 700, 25, 0.8)]
+    ours = Curve("ours", [Point("", 32, 18, 0.5, 0.9), Point("", 64, 20, 0.6, 0.9)])
+    points = [Point("", 128, 17, 0.4, 0.9), Point("", 700, 25, 0.8, 0.9)]
     plot_rate_distortion(
         ours, [Curve("other", points), Curve("bare", points, bare=True)], tmp_path / "two.png"
     )
