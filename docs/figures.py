@@ -1,4 +1,4 @@
-"""python docs/figures.py --data TRAINING --val OTHERS: the figures of the README, of the shipped model.
+"""python docs/figures.py --val IMAGES: the figures of the README, of the shipped model.
 
 Originals are left out of them: the photographs that the model was made with may not be shown.
 """
@@ -17,13 +17,17 @@ PHOTOGRAPHIC = ("reconstructions", "samples-standard", "samples-fitted", "interp
 """Kept as JPEG, which for them is a quarter of PNG."""
 
 
-def remake(data: str, validation: str) -> None:
+def remake(validation: str) -> None:
     """Draw every figure anew and put it in the place of the old one."""
     with tempfile.TemporaryDirectory() as scratch:
         drawn = Path(scratch)
-        options = ["--data", validation, "--train-data", data, "--no-originals", "--out", scratch]
-        if command(["plot", str(default_model_dir()), *options]) != 0:
-            raise SystemExit(1)
+        model, rates = str(default_model_dir()), str(DOCS / "rate-distortion.json")
+        for arguments in (
+            ["rate-distortion", model, "--data", validation, "--out", rates],
+            ["plot", model, "--data", validation, "--rates", rates, "--no-originals", "--out", scratch],
+        ):
+            if command(arguments) != 0:
+                raise SystemExit(1)
         for name in PHOTOGRAPHIC:
             with Image.open(drawn / f"{name}.png") as figure:
                 figure.convert("RGB").save(DOCS / f"{name}.jpg", quality=90)
@@ -32,7 +36,5 @@ def remake(data: str, validation: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", required=True, help="folder of the images that the model was trained on")
-    parser.add_argument("--val", required=True, help="folder of others")
-    chosen = parser.parse_args()
-    remake(chosen.data, chosen.val)
+    parser.add_argument("--val", required=True, help="folder of images that the model was not trained on")
+    remake(parser.parse_args().val)

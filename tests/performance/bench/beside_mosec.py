@@ -25,6 +25,9 @@ WORKLOADS = {"encode-256": "/encode", "decode-1": "/decode", "reconstruct": "/re
 CONNECTIONS = 32
 SETTINGS, MOSEC_SETTINGS = "2 workers, 1 threads, 1 for pictures", "2 workers, batches of 16, wait 5 ms"
 """The best of each on two cores, by the search of the whole bench."""
+AS_SERVED = {"CAR_VAE_PRECISION": "auto"}
+"""The whole bench pins the precision; here the service chooses."""
+
 SAME, EARLIER = "mosec-same", "mosec-earlier"
 BEGIN, END = "<!-- made by the bench beside mosec -->", "<!-- end of the bench beside mosec -->"
 
@@ -51,7 +54,7 @@ def contestants(folder: Path, earlier: Path, precisions: tuple[str, str]) -> lis
     files = read_model_folder(folder).manifest.files
     encoder, decoder = (files.graphs(kind)[place].path for place, kind in enumerate(precisions))  # type: ignore[arg-type]
     mosec = next(server for server in SERVERS if server.name == "mosec")
-    ours = replace(OURS, variants={SETTINGS: OURS.variants[SETTINGS]})
+    ours = replace(OURS, variants={SETTINGS: {**OURS.variants[SETTINGS], **AS_SERVED}})
 
     def peer(name: str, model_dir: Path, encoder: str, decoder: str) -> Contestant:
         graphs = {"BENCH_ENCODER": encoder, "BENCH_DECODER": decoder}
@@ -74,7 +77,7 @@ def served_precisions(folder: Path, out: Path, cache: Path) -> tuple[str, str]:
         ServerFailed.
     """
     port = free_port()
-    environment = OURS.environment(folder, port, SETTINGS)
+    environment = {**OURS.environment(folder, port, SETTINGS), **AS_SERVED}
     url = f"http://127.0.0.1:{port}"
     command = OURS.command(interpreter(OURS, cache), port)
     with (
