@@ -29,8 +29,6 @@ PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm"})
 
 ACTIVATIONS = frozenset({"LeakyRelu", "Relu", "Sigmoid", "Clip"})
 
-LINEAR_MAPS = frozenset({"Gemm", "Reshape", "Conv"})
-
 QUANTISED_OPERATORS = (
     *("Conv", "Gemm", "LeakyRelu", "Relu", "Sigmoid", "Clip", "Add", "Concat"),
     *("Reshape", "Flatten", "AveragePool", "DepthToSpace"),
@@ -188,19 +186,21 @@ def _leads_to_product(node: onnx.NodeProto, consumers: dict[str, list[onnx.NodeP
 def _nodes_to_quantise(graph: onnx.ModelProto) -> list[str]:
     """The nodes to quantise: what leads to a product, and products.
 
-    Those that read latents, or what a linear map has made of them, stay as they are: they cost little, and
-    rounding there shows in images. So do the convolutions that make images of what was not quantised.
+    Those that read latents stay as they are, as they cost little and rounding latents shows in images. So do
+    the convolutions that read an image which was made of latents without any activation, where one of them
+    shows it.
     """
     consumers = _consumers(graph)
     activated = {name for node in graph.graph.node if node.op_type in ACTIVATIONS for name in node.output}
     outside = {node.name for node in _scaling_nodes(graph)}
     source = graph.graph.input[0]
     if source.type.tensor_type.elem_type == TensorProto.FLOAT:
-        linear = {source.name}
-        for node in graph.graph.node:
-            if node.input[0] in linear and node.op_type in LINEAR_MAPS:
-                outside.add(node.name)
-                linear |= set(node.output if node.op_type != "Conv" else ())
+        readers = consumers[source.name]
+        outside |= {node.name for node in readers}
+        for reshape in (after for node in readers for after in consumers[node.output[0]]):
+            shown = consumers[reshape.output[0]]
+            if not all(_leads_to_product(node, consumers) for node in shown if node.op_type == "Conv"):
+                outside |= {reshape.name, *(node.name for node in shown if node.op_type == "Conv")}
     return [
         node.name
         for node in graph.graph.node
