@@ -363,7 +363,7 @@ async def test_latents_that_are_no_numbers_are_not_decoded(
     assert "not finite" in caplog.text
 
 
-async def test_a_decoder_that_gives_black_for_ordinary_latents_fails_and_says_so(
+async def test_a_decoder_that_gives_black_for_the_latent_0_too_fails_and_says_so(
     vae: Vae, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(InferenceFailed, match="not numbers"):
@@ -372,5 +372,13 @@ async def test_a_decoder_that_gives_black_for_ordinary_latents_fails_and_says_so
     with pytest.raises(NotReady):
         await broken(vae, 0, 0).probe()
     assert await broken(vae, 1, 0).decode(standard_draws(3, LATENT_DIM, seed=1)) is not None
-    extreme = await broken(vae, 0, 0).decode(np.full((1, LATENT_DIM), 1e6, np.float32))
-    assert not extreme.any()
+
+
+async def test_a_black_image_of_a_decoder_that_works_is_an_answer(vae: Vae) -> None:
+    class Dark(Broken):
+        async def submit(self, rows: NDArray[Any], _: Timings | None = None) -> tuple[NDArray[Any], ...]:
+            return (np.full((len(rows), HEIGHT, WIDTH, 3), np.where(rows.any(), 0, 90), np.uint8),)
+
+    batcher: Any = Dark()
+    black = Vae(vae.manifest, vae.prior, batcher, batcher, Graphs("test"))
+    assert not (await black.decode(standard_draws(2, LATENT_DIM, seed=1))).any()
