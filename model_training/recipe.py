@@ -153,9 +153,15 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
-class LossFeatures:
-    """The feature network of the loss, as evaluation/simclr.py trains it; its own, so that those which judge
-    have never been learnt from."""
+class FeatureConfig:
+    """A feature network, as evaluation/simclr.py trains it, but for the size of its images.
+
+    Attributes:
+        channels: output channels of the stages.
+        first_stride: what the first stage divides the sides of the image by; the others divide them by two.
+        features: length of a feature vector.
+        temperature: of the softmax over cosines.
+    """
 
     seed: int
     channels: tuple[int, ...]
@@ -176,7 +182,7 @@ class FinetuningConfig:
         feature_weight: of the feature loss, beside the squared error in units of what is left of it.
         refined: fraction of each batch whose latents are refined before they are decoded.
         refinement_steps: of the refiner there.
-        features: the network of the loss.
+        features: the network of the loss, its own: those that judge have never been learnt from.
     """
 
     steps: int
@@ -185,7 +191,7 @@ class FinetuningConfig:
     feature_weight: float
     refined: float
     refinement_steps: int
-    features: LossFeatures
+    features: FeatureConfig
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size, self.refinement_steps) < 1 or self.learning_rate <= 0:
@@ -243,7 +249,7 @@ class Recipe:
         finetuning = dict(values["finetuning"]) if values.get("finetuning") else None
         if finetuning is not None:
             features = dict(finetuning["features"])
-            finetuning["features"] = LossFeatures(**{**features, "channels": tuple(features["channels"])})
+            finetuning["features"] = FeatureConfig(**{**features, "channels": tuple(features["channels"])})
         return cls(
             **{
                 **values,

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from app.images.arrays import ImageArray
 from model_training.export.onnx_graph import save_graph, trace_graph
+from model_training.recipe import FeatureConfig
 from model_training.torch_utils import cosine, has_bf16, to_float
 
 log = logging.getLogger(__name__)
@@ -40,27 +41,15 @@ WARM_UP_RATIO = 0.1
 
 
 @dataclass(frozen=True)
-class FeatureRecipe:
+class FeatureRecipe(FeatureConfig):
     """What, with the images, decides the weights.
 
     Attributes:
         width, height: image size in pixels.
-        channels: output channels of the stages.
-        first_stride: what the first stage divides the sides of the image by; the others divide them by two.
-        features: length of a feature vector.
-        temperature: of the softmax over cosines.
     """
 
-    seed: int
     width: int
     height: int
-    channels: tuple[int, ...]
-    first_stride: int
-    features: int
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    temperature: float
 
     @classmethod
     def load(cls, path: Path) -> Self:

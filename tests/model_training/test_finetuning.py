@@ -9,13 +9,13 @@ from model_training import finetuning
 from model_training.backends.torch_backend import TorchBackend
 from model_training.evaluation import simclr
 from model_training.finetuning import FeatureLoss, Finetuning, finetune
-from model_training.recipe import FinetuningConfig, LossFeatures
+from model_training.recipe import FeatureConfig, FinetuningConfig
 from model_training.refinement.fit import fit_refiner, folded_decoder
 from model_training.run_folder import BEST
 from model_training.torch_utils import to_float
 from tests.model_training.conftest import RECIPE, SUBPIXEL_RECIPE, assert_same_weights, saved_weights
 
-FEATURES = LossFeatures(
+FEATURES = FeatureConfig(
     seed=1,
     channels=(4, 8),
     first_stride=2,
