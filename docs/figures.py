@@ -1,7 +1,8 @@
 """python docs/figures.py [--val IMAGES]: the figures of the README, of the shipped model.
 
-Without images it makes that of codes, on cars that the model draws, and writes the measured rates into the
-README. Originals are left out of the others: the photographs that the model was made with may not be shown.
+Without images it makes that of codes, on cars that the model draws, and writes the measured rates into
+documents. Originals are left out of the others: the photographs that the model was made with may not be
+shown.
 """
 
 import argparse
@@ -28,9 +29,10 @@ from model_training.compression.rate_distortion import Curve, Rates
 
 DOCS = Path(__file__).parent
 README, RATES = DOCS.parent / "README.md", DOCS / "rate-distortion.json"
+TABLES = {README: (35, 94, 128, 255, 400, 600), DOCS / "placeholders.md": (24, 35, 64, 94)}
+"""Documents with a table of the measured rates, and its bytes."""
 TABLE = re.compile("(?<=<!-- rates -->\n).*(?=<!-- end of rates -->)", re.DOTALL)
 ADDRESS = re.compile(r"(?<=localhost:8000/c/)[\w-]+(?=\.webp\?)")
-TABLE_BYTES = (35, 94, 128, 255, 400, 600)
 PHOTOGRAPHIC = ("reconstructions", "samples-standard", "samples-fitted", "interpolations")
 """Kept as JPEG, which for them is a quarter of PNG."""
 
@@ -121,22 +123,19 @@ def _laid_out(rows: list[list[tuple[str, ImageArray]]], texts: list[str]) -> Ima
     return figure
 
 
-def with_table(readme: str) -> str:
-    """The README with the table that the measured rates ask for."""
+def updated(document: Path) -> str:
+    """A document of TABLES with the table that the measured rates ask for. Formats that have no file so small
+    are left out."""
+    sizes = TABLES[document]
     curves = [curve for curve in Rates.load(RATES).curves if not curve.bare]
-    rows = ["", *map(str, TABLE_BYTES)], ["---"] * (1 + len(TABLE_BYTES))
-    best = [max(_psnr(curve, size) for curve in curves) for size in TABLE_BYTES]
-    lines = [*rows, *(_table_row(curve, best) for curve in curves)]
-    return TABLE.sub("".join(f"| {' | '.join(cells)} |\n" for cells in lines), readme)
-
-
-def _table_row(curve: Curve, best: list[float]) -> list[str]:
-    cells = [curve.name]
-    for size, most in zip(TABLE_BYTES, best, strict=True):
-        found = _psnr(curve, size)
-        cell = f"{found:.1f}" if math.isfinite(found) else "-"
-        cells.append(f"**{cell}**" if found == most else cell)
-    return cells
+    rates = {curve.name: [_psnr(curve, size) for size in sizes] for curve in curves}
+    best = np.max(list(rates.values()), axis=0)
+    lines = [["", *map(str, sizes)], ["---"] * (1 + len(sizes))]
+    for name, figures in rates.items():
+        shown = [f"{figure:.1f}" if math.isfinite(figure) else "-" for figure in figures]
+        bold = [f"**{text}**" if figures[i] == best[i] else text for i, text in enumerate(shown)]
+        lines += [[name, *bold]] if np.isfinite(figures).any() else []
+    return TABLE.sub("".join(f"| {' | '.join(cells)} |\n" for cells in lines), document.read_text())
 
 
 def _psnr(curve: Curve, size: int) -> float:
@@ -159,4 +158,6 @@ if __name__ == "__main__":
     figure.save(DOCS / "codes.jpg", quality=90, subsampling=0)
     if images is not None:
         remake(images)
-    README.write_text(ADDRESS.sub(code, with_table(README.read_text())))
+    for document in TABLES:
+        document.write_text(updated(document))
+    README.write_text(ADDRESS.sub(code, README.read_text()))

@@ -120,10 +120,13 @@ def figures() -> dict[str, object]:
     return runpy.run_path(str(ROOT / "docs" / "figures.py"))
 
 
-def test_the_table_is_of_the_rates_that_were_measured(figures: dict[str, object]) -> None:
-    with_table = figures["with_table"]
-    assert callable(with_table)
-    assert with_table(README.read_text()) == README.read_text(), "run: make docs"
+def test_tables_are_of_the_rates_that_were_measured(figures: dict[str, object]) -> None:
+    tables, updated = figures["TABLES"], figures["updated"]
+    assert callable(updated)
+    assert isinstance(tables, dict)
+    for document in tables:
+        assert updated(document) == document.read_text(), "run: make docs"
+    assert "**" in README.read_text().partition("<!-- rates -->")[2].partition("<!-- end of rates -->")[0]
 
 
 def test_the_address_in_the_readme_is_of_a_car(figures: dict[str, object]) -> None:
