@@ -1,5 +1,6 @@
 """The lines of the README and of the manual of the commands, pasted into a shell, a program and a browser."""
 
+import base64
 import os
 import re
 import runpy
@@ -22,7 +23,7 @@ from app.model.default_model import default_model_dir
 from app.model.manifest import read_manifest
 from model_training.data.synthetic import draw_cars
 from tests.docs.conftest import Stage
-from tests.images import array_of, file_of, opened
+from tests.images import array_of, difference, file_of, opened
 from tests.performance.service import ROOT
 
 README = ROOT / "README.md"
@@ -97,6 +98,15 @@ def test_the_manual_of_the_commands_does_what_it_says(here: Path, stage: Stage) 
     for name in ("one", "other", "photo"):
         assert opened((here / "pictures" / f"{name}.png").read_bytes()).size == (384, 256)
     assert len((here / "codes.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_placeholder_goes_into_the_page_itself(here: Path, stage: Stage) -> None:
+    code = paste("car-vae compress photo.jpg --bytes 35 --text", here, stage).strip()
+    (line,) = blocks(ROOT / "docs" / "placeholders.md", "sh")
+    said = paste(line.replace("CODE", code), here, stage)
+    picture = base64.b64decode(said.strip().removeprefix("data:image/webp;base64,"), validate=True)
+    served = httpx.get(f"{stage.service}/c/{code}.webp").content
+    assert difference(array_of(picture), array_of(served)) < 3  # the service may decode in int8
 
 
 def test_the_program_makes_an_animation(here: Path, stage: Stage) -> None:

@@ -20,6 +20,7 @@ from app.images.arrays import ImageArray
 from model_training.data.synthetic import draw_cars
 from tests.docs.conftest import EXAMPLES, Stage
 from tests.images import array_of, difference, file_of
+from tests.performance.service import ROOT
 
 SIZES = {"one.jpg": (480, 320), "the other.png": (300, 400)}
 
@@ -96,6 +97,26 @@ def test_a_place_shows_the_car_before_its_photograph_and_nothing_moves(page: Pag
     page.wait_for_load_state("load")
     assert [images.nth(place).bounding_box() for place in range(2)] == boxes
     assert "<script" not in httpx.get(f"{gallery}/index.html").text
+
+
+def test_two_images_in_a_cell_do_without_styles_in_the_page(page: Page, gallery: str, tmp_path: Path) -> None:
+    manual = (ROOT / "docs" / "placeholders.md").read_text()
+    (cell,) = re.findall(r"```html\n(<span.*?)```", manual, re.DOTALL)
+    (style,) = re.findall(r"```css\n(.*?)```", manual, re.DOTALL)
+    address = codes(gallery)[0]
+    service = address.rpartition("/c/")[0]
+    policy = f"default-src 'none'; style-src 'self'; img-src 'self' {service}"
+    cell = cell.replace("https://cars.example/c/CODE.webp", address).replace("car-800.jpg", "one.jpg")
+    head = f'<!doctype html><meta http-equiv="Content-Security-Policy" content="{policy}">'
+    (tmp_path / "cell.html").write_text(f'{head}<link rel="stylesheet" href="cell.css">{cell}')
+    (tmp_path / "cell.css").write_text(style)
+    refused: list[str] = []
+    page.on("console", lambda message: refused.append(message.text))
+    page.goto(f"{gallery}/cell.html")
+    placeholder, photograph = page.locator("img").all()
+    assert placeholder.bounding_box() == photograph.bounding_box()
+    assert placeholder.evaluate("image => image.naturalWidth") == 96
+    assert [text for text in refused if "Content Security Policy" in text] == []
 
 
 def test_a_file_that_is_no_photograph_is_named(stage: Stage, tmp_path: Path) -> None:
