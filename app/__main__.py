@@ -30,8 +30,8 @@ class _Serve(click.Command):
             )
 
 
-class _Program(click.Group):
-    """Commands whose errors are said in a line."""
+class _OnCodes(click.Command):
+    """A command whose errors are said in a line."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -45,7 +45,7 @@ class _Program(click.Group):
             raise click.ClickException(f"{place}{error.strerror}") from error
 
 
-@click.group(cls=_Program, invoke_without_command=True)
+@click.group(invoke_without_command=True)
 @click.version_option(version(), message="car-vae %(version)s")
 @click.pass_context
 def program(context: click.Context) -> None:
@@ -79,7 +79,7 @@ _OUTPUT = click.option(
 _FORCE = click.option("-f", "--force", is_flag=True, help="Replace files that are there already.")
 
 
-@program.command()
+@program.command(cls=_OnCodes)
 @click.argument("files", nargs=-1, required=True, type=click.Path(allow_dash=True))
 @click.option(
     "--bytes",
@@ -118,7 +118,7 @@ def compress(
     compress(files, model, budget, lines, output, force=force)
 
 
-@program.command()
+@program.command(cls=_OnCodes)
 @click.argument("codes", nargs=-1, required=True, type=click.Path(allow_dash=True))
 @click.option(
     "--format",
@@ -158,7 +158,7 @@ def decompress(
     decompress(codes, model, output, image_format, size, letterbox=letterbox, force=force)
 
 
-@program.command()
+@program.command(cls=_OnCodes)
 @click.argument("code", type=click.Path(allow_dash=True))
 @_MODEL
 def info(code: str, model: Path) -> None:
