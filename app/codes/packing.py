@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import exp, log
 from typing import TypeVar
 
 import numpy as np
@@ -18,12 +19,18 @@ Values = TypeVar("Values")
 
 ENVELOPE = 2
 """Bytes of a code that are tag and check."""
-COARSER, FINER = 1, 4
-"""Settings that are tried below and above the finest one that fits as it is."""
+COARSER, FINER = 1, 3
+"""Settings that are tried below and above one that is about as large as the budget."""
+GUESSES = 3
+"""Settings that are looked at to find that one."""
 CHEAPEST, DEAREST = 0.05, 0.6
 """Bounds of what a bit may be worth, in squared steps, for a setting to fit."""
-HALVINGS = 8
-"""Of the way between them, until the worth is known."""
+TRIES = 6
+"""Most worths between them that are tried."""
+CLOSE = 6.0
+"""Bits that may be left over."""
+EDGE = 0.1
+"""Part of the way between two worths that a try keeps from either."""
 ROUNDING = 2
 """Bits that the range coder takes beyond what the frequencies say."""
 
@@ -82,13 +89,13 @@ class Packer:
     def best(self, budget: int) -> bytes:
         """The best code of at most `budget` bytes.
 
-        Settings as they are would leave some of the bytes over: those about the finest one that fits are
-        brought to the very number, by what a bit is worth, and the one with the least error is taken.
+        Settings as they are would leave some of the bytes over: those about the nearest one are
+        brought to the very number by what a bit is worth, and the one with the least error is taken.
 
         Raises:
             ValueError: no code of this image is so short.
         """
-        found = self._finest(budget)
+        found = self._about(budget)
         settings = range(max(found - COARSER, 0), min(found + 1 + FINER, len(self._coding.settings)))
         fitted = [one for one in (self._fitted(setting, budget) for setting in settings) if one is not None]
         for _, content in sorted(fitted, key=lambda one: one[0]):
@@ -97,21 +104,18 @@ class Packer:
                 return code
         return self._squeezed(budget)
 
-    def _finest(self, budget: int) -> int:
-        """The finest setting whose bits are likely to fit as it is."""
+    def _about(self, budget: int) -> int:
+        """The setting whose bytes, as it is, are about those of a budget: typical ones, scaled by what this
+        image takes."""
         typical = self._coding.typical
-        low, high = 0, len(self._coding.settings) - 1
-        guess = int(np.searchsorted(typical, budget))
-        while low < high:
-            guess = min(max(guess, low + 1), high)
-            bytes_ = self._bytes_of(guess)
-            if bytes_ <= budget:
-                low = guess
-            else:
-                high = guess - 1
-            # Typical bytes scaled by what this image takes lead to the next guess.
-            guess = int(np.searchsorted(typical, budget * typical[guess] / bytes_))
-        return low
+        guess, scale = -1, 1.0
+        for _ in range(GUESSES):
+            last, guess = guess, int(np.searchsorted(typical, budget / scale, side="right")) - 1
+            guess = max(guess, 0)
+            if guess == last:
+                break
+            scale = self._bytes_of(guess) / float(typical[guess])
+        return guess
 
     def _bytes_of(self, setting: int) -> float:
         """Bytes of a setting as it is, to a fraction."""
@@ -197,18 +201,21 @@ def _within(room: float, choose: Callable[[float], tuple[Values, float]]) -> Val
     Args:
         choose: values and their bits at a worth of a bit; the more it is worth, the fewer there are.
     """
-    low, high = CHEAPEST, DEAREST
-    values, bits = choose(low)
-    if bits <= room:
+    low, high = log(CHEAPEST), log(DEAREST)
+    values, most = choose(CHEAPEST)
+    if most <= room:
         return values
-    found, bits = choose(high)
-    if bits > room:
+    found, least = choose(DEAREST)
+    if least > room:
         return None
-    for _ in range(HALVINGS):
-        worth = float((low * high) ** 0.5)
-        values, bits = choose(worth)
+    for _ in range(TRIES):
+        if room - least < CLOSE:
+            break
+        way = min(max((most - room) / (most - least), EDGE), 1 - EDGE)
+        worth = low + way * (high - low)
+        values, bits = choose(exp(worth))
         if bits <= room:
-            found, high = values, worth
+            found, least, high = values, bits, worth
         else:
-            low = worth
+            most, low = bits, worth
     return found

@@ -127,19 +127,27 @@ class ResidualLayer:
         """What the range coder writes."""
         coded, classes = self.coded(residual.step), self.classes(residual.step)
         magnitudes = np.abs(residual.values)
-        frequencies = self._frequencies[:, classes, self.levels(magnitudes)][:, coded].T.tolist()
+        frequencies = self._frequencies[:, classes, self.levels(magnitudes)][:, coded]
+        values = residual.values[coded]
+        zero, more = frequencies[0], TOTAL - frequencies[0]
+        first = list(
+            zip(np.where(values, zero, 0).tolist(), np.where(values, more, zero).tolist(), strict=True)
+        )
         written: list[tuple[int, int]] = []
-        for value, (zero, one, two) in zip(residual.values[coded].tolist(), frequencies, strict=True):
-            if value == 0:
-                written.append((0, zero))
-                continue
-            magnitude = abs(value)
-            written += [(zero, TOTAL - zero), HALF[value < 0]]
-            for more, stop in enumerate((one, two, *(LARGEST - CUTS) * (self.tail,)), 1):
-                if magnitude == more:
-                    written.append((0, stop))
-                    break
-                written.append((stop, TOTAL - stop))
+        done = 0
+        for place in np.flatnonzero(values).tolist():
+            written += first[done : place + 1]
+            written += self._beyond_zero(int(values[place]), *frequencies[1:, place].tolist())
+            done = place + 1
+        return written + first[done:]
+
+    def _beyond_zero(self, value: int, one: int, two: int) -> list[tuple[int, int]]:
+        """Sign and magnitude of a value that is known not to be 0."""
+        written = [HALF[value < 0]]
+        for more, stop in enumerate((one, two, *(LARGEST - CUTS) * (self.tail,)), 1):
+            if abs(value) == more:
+                return [*written, (0, stop)]
+            written.append((stop, TOTAL - stop))
         return written
 
     def read(self, decoder: RangeDecoder, step: int) -> ResidualValues:

@@ -23,10 +23,10 @@ GOLDEN = {
 }
 """Text of codes by budget, as they were written once."""
 SAID = {
-    24: "484c2df8141c69290bf28f5ebb225f61bd273bddc842fd04cdf1d3d730c8bb6e",
-    64: "fa3343b63c48e1631b06ebbdea5f5d1ca9c53b7effe0647180bd0fcc1bdb2682",
-    128: "26c8d7e1ab54651d9d5f2ee5bd0e97132d9ba746810ce3dfdaf96b751d3fb965",
-    255: "26c8d7e1ab54651d9d5f2ee5bd0e97132d9ba746810ce3dfdaf96b751d3fb965",
+    24: "e31944cac7018926d860021338001e96b24e8e8e1bbaa54eb4dd91c417275fa6",
+    64: "d4bc64a964fedfb505bc77ddd7a973137b1436ac20725cce0d1ebd57387ca32a",
+    128: "4d6f86d427da5246ffa899bea7412d69f852e8b6540d8ae592ab68857625605a",
+    255: "4d6f86d427da5246ffa899bea7412d69f852e8b6540d8ae592ab68857625605a",
 }
 """Digests of the whole numbers in them."""
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
