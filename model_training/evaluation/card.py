@@ -14,6 +14,8 @@ CARD = "README.md"
 RECONSTRUCTIONS = "reconstructions.jpg"
 SHOWN = 8
 """How many reconstructions a card shows; never the photographs themselves."""
+CODE_BYTES = 94, 255
+ROWS_WITH_CODES = f"in one pass and from codes of {CODE_BYTES[0]} and {CODE_BYTES[1]} bytes"
 
 BEGIN, END = "<!-- figures: made by the command card -->", "<!-- end of figures -->"
 HEAD = re.compile(r"\A---\n(.*?\n)---\n", re.DOTALL)
@@ -96,7 +98,8 @@ def write_card(folder: Path, against: Sequence[Path]) -> str:
     before, rest = body.split(BEGIN)
     made = figure_table([*others, manifest])
     if (folder / RECONSTRUCTIONS).is_file():
-        made += f"\n![Reconstructions of photographs it had not seen]({RECONSTRUCTIONS})\n"
+        rows = "in one pass" if manifest.codes is None else ROWS_WITH_CODES
+        made += f"\n![Reconstructions of photographs it had not seen, {rows}]({RECONSTRUCTIONS})\n"
     body = f"{before}{BEGIN}\n\n{made}\n{END}{rest.split(END)[1]}"
     dumped = yaml.safe_dump(card_head(manifest, head), sort_keys=False, allow_unicode=True, width=110)
     text = f"---\n{dumped}---\n{body}"
