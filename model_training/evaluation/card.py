@@ -8,7 +8,11 @@ from typing import Any
 
 import yaml
 
+from app.images.arrays import ImageArray
 from app.model.manifest import Manifest, read_model_folder
+from model_training.backends.onnx_backend import OnnxBackend
+from model_training.compression.rate_distortion import through_codes
+from model_training.compression.stored import open_codes
 
 CARD = "README.md"
 RECONSTRUCTIONS = "reconstructions.jpg"
@@ -71,6 +75,16 @@ FIGURES = (
         -1,
     ),
 )
+
+
+def shown_rows(folder: Path, backend: OnnxBackend, images: ImageArray) -> list[ImageArray]:
+    """What a card shows of images (N, height, width, 3) uint8: what they decode to in one pass and, where the
+    model has codes, from codes of each of CODE_BYTES."""
+    decoded = backend.decode(backend.encode(images)[0])
+    if backend.manifest.codes is None:
+        return [decoded]
+    _, pictures = through_codes(*open_codes(folder), backend, images, CODE_BYTES)
+    return [decoded, *pictures]
 
 
 def write_card(folder: Path, against: Sequence[Path]) -> str:
