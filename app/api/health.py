@@ -4,7 +4,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.decoder_graphs import decoder_list
+from app.api.decoder_graphs import decoder_list, map_of
 from app.api.openapi import answers, kept, problems, text_answer
 from app.api.routing import Router
 from app.api.schemas import HealthAnswer, ModelAnswer
@@ -60,6 +60,7 @@ async def model(request: Request) -> Response:
         "max_items": state.settings.max_items,
         "metrics": manifest.metrics,
         "directions": vae.directions,
+        "map": map_of(vae),
         "decoders": decoder_list(state),
     }
     text = _text(content)

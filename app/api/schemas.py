@@ -147,8 +147,8 @@ class SeedPathQuery(PathQuery):
     )
 
 
-class DecoderQuery(Options):
-    """Query of the decoder files."""
+class FileQuery(Options):
+    """Query of files of the model."""
 
     sha256: str | None = Field(
         default=None,
@@ -171,6 +171,7 @@ class LatentsBody(Options):
     images: Ignored = None
     psnr: Ignored = None
     ssim: Ignored = None
+    likeness: Ignored = None
     lambdas: Ignored = None
 
 
@@ -213,6 +214,11 @@ class EncodeAnswer(BaseModel):
         description="Means, refined where `refine` is true; draws around them where `sample` is."
     )
     std: list[LatentItem] = Field(description="Standard deviations, always the encoder's own.")
+    likeness: list[float] | None = Field(
+        default=None,
+        description="Whether each image looks like one car to the model, from 0 to 1: below 0.5 it does not. "
+        "Null for a model that cannot tell.",
+    )
 
 
 class DecodeAnswer(BaseModel):
@@ -258,10 +264,23 @@ class PictureSize(BaseModel):
 
 
 class DirectionAnswer(BaseModel):
-    """A principal direction of the latent space."""
+    """A direction of the latent space."""
 
     vector: LatentItem = Field(description="A unit vector, `latent_dim` numbers.")
-    std: float = Field(description="Standard deviation of cars along it.")
+    std: float = Field(description="Standard deviation of cars along it: how far one step goes.")
+    name: str | None = Field(default=None, description="What it changes; null for a principal direction.")
+    low: str | None = Field(default=None, description="What a car becomes against the vector.")
+    high: str | None = Field(default=None, description="What a car becomes along the vector.")
+
+
+class MapAnswer(BaseModel):
+    """Drawn cars in a grid, each beside others that look like it."""
+
+    seeds: list[list[int]] = Field(description="Row by row, the seed of the car that is drawn at each place.")
+    url: str = Field(
+        description="A WebP file of all these cars at the model's size, each in its place. Relative to this "
+        "answer's own; what it leads to never changes."
+    )
 
 
 class DecoderAnswer(BaseModel):
@@ -302,8 +321,10 @@ class ModelAnswer(BaseModel):
     max_items: int
     metrics: dict[str, float]
     directions: list[DirectionAnswer] = Field(
-        description="Where cars differ most, strongest first; empty for a model without a fitted prior."
+        description="Where cars differ most, strongest first, and then those that have names; empty for a "
+        "model without a fitted prior."
     )
+    map: MapAnswer | None = Field(default=None, description="Null for a model without a map.")
     decoders: list[DecoderAnswer] = Field(
         default_factory=list,
         description="Those that may be loaded, for decoding without requests; empty unless the service gives "

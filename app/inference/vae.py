@@ -19,6 +19,7 @@ from app.inference.batcher import Batcher, BatchObserver, Health
 from app.inference.refiner import Refiner, open_refiner
 from app.inference.self_check import SelfCheck, choose_decoder
 from app.inference.session import CPU, SessionSpec, decoder_graph, encoder_graph, open_sessions
+from app.model.atlas import Atlas, Direction, read_atlas
 from app.model.interpolation import Method, interpolate
 from app.model.latents import Latents, standard_draws
 from app.model.manifest import Manifest, ModelFolder, Precision
@@ -41,11 +42,13 @@ logger = logging.getLogger(__name__)
 class Posterior:
     """What the encoder says of N images: mean and standard deviation, (N, L) float32 each.
 
-    Where it was refined the mean is the refiner's; the standard deviation is always the encoder's own.
+    Where it was refined the mean is the refiner's; the standard deviation is always the encoder's own. So is
+    `likeness` (N,), from 0 to 1 and from 0.5 on where an image shows a car; None where the model cannot tell.
     """
 
     mean: Latents
     std: Latents
+    likeness: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +66,6 @@ class Reconstruction:
     images: ImageArray
     posterior: Posterior
     quality: Quality | None
-
-
-@dataclass(frozen=True, eq=False)
-class Direction:
-    """A way in which cars differ most: a unit `vector` (L,) float32 and the standard deviation along it."""
-
-    vector: Latents
-    std: float
 
 
 @dataclass(frozen=True)
@@ -97,11 +92,14 @@ class Vae:
         decoder: Batcher,
         graphs: Graphs,
         refiner: Refiner | None = None,
+        atlas: Atlas | None = None,
     ) -> None:
         """Put a model together; `graphs` says how its sessions really run."""
         self.manifest = manifest
         self.prior = prior
-        self.directions = () if prior is None else _directions(prior)
+        self.atlas = atlas
+        named = () if atlas is None else atlas.directions
+        self.directions = (*(() if prior is None else _directions(prior)), *named)
         self.graphs = graphs
         self._encoder = encoder
         self._decoder = decoder
@@ -190,7 +188,8 @@ class Vae:
             std = np.exp(0.5 * log_variance)
         _check_finite("the encoder gave means", mean)
         _check_finite("the encoder gave standard deviations", std)
-        return Posterior(await self.refine(images, mean, timings) if refine else mean, std)
+        likeness = None if self.atlas is None or self.atlas.likeness is None else self.atlas.likeness(mean)
+        return Posterior(await self.refine(images, mean, timings) if refine else mean, std, likeness)
 
     def expecting(self, images: int) -> AbstractContextManager[None]:
         """To be held while so many images are made ready for `encode`: see Batcher.expecting."""
@@ -321,7 +320,7 @@ def load_vae(
     if files.refiner is not None and max_refine_rows > 0:
         session = open_refiner(folder, files.refiner, spec, encoder.provider)
         refiner = Refiner(session, max_queue_rows=max_refine_rows, **limits)
-    return Vae(manifest, prior, encoding, decoding, graphs, refiner)
+    return Vae(manifest, prior, encoding, decoding, graphs, refiner, read_atlas(folder))
 
 
 def _directions(prior: Prior) -> tuple[Direction, ...]:

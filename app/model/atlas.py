@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from app.errors import ModelFolderError
 from app.model.latents import MAX_SEED, Doubles, Latents
+from app.model.manifest import ModelFolder
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,14 +75,16 @@ class Atlas:
         directions: the named ones, in the order in which they are to be shown.
         likeness: None where it was not fitted.
         map_seeds: (rows, columns) int64, seeds whose cars lie beside others like them; may be empty.
+        sheet: the cars of the map, each in its place, as one WebP file.
     """
 
     directions: tuple[Direction, ...]
     likeness: Likeness | None
     map_seeds: NDArray[np.int64]
+    sheet: bytes
 
-    def save(self) -> bytes:
-        """The contents of an atlas.npz, the same for the same atlas."""
+    def tables(self) -> bytes:
+        """The contents of an atlas.npz, which has all but the sheet; the same for the same atlas."""
         arrays: dict[str, NDArray[Any]] = {
             "names": np.array([[one.name, one.low, one.high] for one in self.directions], dtype=np.str_),
             "vectors": np.array([one.vector for one in self.directions], dtype=np.float32),
@@ -97,20 +100,23 @@ class Atlas:
         return buffer.getvalue()
 
 
-def read_atlas(content: bytes, latent_dim: int) -> Atlas:
-    """Read what Atlas.save gives.
+def read_atlas(folder: ModelFolder) -> Atlas | None:
+    """The atlas of a model, or None where it has none.
 
     Raises:
-        ModelFolderError: it is not such a file, or is of another latent size.
+        ModelFolderError: its file cannot be used, or is of another latent size.
     """
+    files = folder.manifest.atlas
+    if files is None:
+        return None
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return _atlas_of(arrays, latent_dim)
+        with np.load(io.BytesIO(folder.content(files.tables)), allow_pickle=False) as arrays:
+            return _atlas_of(arrays, folder.manifest.latent_dim, folder.content(files.sheet))
     except Exception as error:  # a damaged archive raises almost anything
         raise ModelFolderError(f"the atlas cannot be used ({error}); fit it again") from error
 
 
-def _atlas_of(arrays: Mapping[str, NDArray[Any]], latent_dim: int) -> Atlas:
+def _atlas_of(arrays: Mapping[str, NDArray[Any]], latent_dim: int, sheet: bytes) -> Atlas:
     names, vectors, stds, seeds = (arrays[name] for name in ("names", "vectors", "stds", "map_seeds"))
     count = len(stds)
     if count and (names.shape != (count, 3) or vectors.shape != (count, latent_dim)):
@@ -130,4 +136,4 @@ def _atlas_of(arrays: Mapping[str, NDArray[Any]], latent_dim: int) -> Atlas:
     likeness = Likeness(layers) if layers else None
     if likeness is not None and likeness.latent_dim != latent_dim:
         raise ValueError("the likeness is of another latent size")
-    return Atlas(directions, likeness, seeds)
+    return Atlas(directions, likeness, seeds, sheet)

@@ -46,9 +46,10 @@ def fit_atlas(
     backend = OnnxBackend(folder)
     directions = fit_directions(backend, images)
     likeness = fit_likeness(backend, images if more is None else np.concatenate([images, more]), held_out)
-    atlas = Atlas(directions, likeness, fit_map(prior, directions, likeness))
-    (folder / TABLES).write_bytes(atlas.save())
-    (folder / SHEET).write_bytes(draw_sheet(backend, prior, atlas.map_seeds))
+    seeds = fit_map(prior, directions, likeness)
+    atlas = Atlas(directions, likeness, seeds, draw_sheet(backend, prior, seeds))
+    (folder / TABLES).write_bytes(atlas.tables())
+    (folder / SHEET).write_bytes(atlas.sheet)
     files = AtlasFiles(describe_file(folder / TABLES), describe_file(folder / SHEET))
     write_manifest(folder, dataclasses.replace(manifest, atlas=files))
     return files, atlas
