@@ -1,6 +1,8 @@
 // Cars: {latent, image, name, draw}. `draw` says how to draw a sampled car again and is what addresses hold of it.
 import { ask } from "./api.js";
+import { say } from "./dom.js";
 import { fileOf } from "./files.js";
+import { remarkOn } from "./likeness.js";
 import { shrunk } from "./picture.js";
 
 const PATTERN = /^(\d{1,16})-(\d{1,2})(?:-(\d(?:\.\d{1,2})?))?(-standard)?$/;
@@ -68,6 +70,8 @@ export const sentEdge = ({ width, height }) => 4 * Math.max(width, height);
 export async function carOfPhoto(file, size) {
   const source = await createImageBitmap(file).catch(() => null);
   const sent = source ? await fileOf(shrunk(source, sentEdge(size)), "image/jpeg", 0.95) : file;
-  const { latents, images } = await ask(photoRequest(sent));
+  const { latents, images, likeness } = await ask(photoRequest(sent));
+  const remark = remarkOn(likeness?.[0]);
+  if (remark) say(remark, 8);
   return { latent: latents[0], image: images[0], name: "Your photograph", draw: null };
 }

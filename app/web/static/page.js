@@ -8,11 +8,12 @@ import { onFiles } from "./files.js";
 import { Garage } from "./garage.js";
 import { editPanel } from "./panels/edit.js";
 import { interpolatePanel } from "./panels/interpolate.js";
+import { mapPanel } from "./panels/map.js";
 import { reconstructPanel } from "./panels/reconstruct.js";
 import { samplePanel } from "./panels/sample.js";
 import { stored } from "./storage.js";
 
-const MAKERS = { interpolate: interpolatePanel, sample: samplePanel, edit: editPanel, reconstruct: reconstructPanel };
+const MAKERS = { interpolate: interpolatePanel, sample: samplePanel, edit: editPanel, reconstruct: reconstructPanel, map: mapPanel };
 const FIRST = "interpolate";
 
 function start(model) {
@@ -64,7 +65,8 @@ function start(model) {
 
   function follow() {
     const { panel, values } = readAddress();
-    const name = Object.hasOwn(MAKERS, panel) ? panel : FIRST;
+    const isThere = Object.hasOwn(MAKERS, panel) && (panel !== "map" || model.map);
+    const name = isThere ? panel : FIRST;
     if (name !== panel) {
       history.replaceState(null, "", `#${name}`);
       if (panel) sayDamaged();
@@ -73,6 +75,7 @@ function start(model) {
     panels[name].show(values);
   }
 
+  find("tab-map").hidden = !model.map;
   for (const [name, makePanel] of Object.entries(MAKERS)) panels[name] = makePanel(find(`panel-${name}`), context);
   onFiles((files) => {
     if (!panels[shown].receive) go("reconstruct");

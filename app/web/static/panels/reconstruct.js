@@ -6,6 +6,7 @@ import { Crop } from "../crop.js";
 import { latestOnly, make, partsOf, pauses, say } from "../dom.js";
 import { bytes, fileOf, onChosen } from "../files.js";
 import { plot } from "../latents.js";
+import { remarkOn } from "../likeness.js";
 import { Picture, loadImage } from "../picture.js";
 import { requestView } from "../request.js";
 
@@ -33,7 +34,8 @@ export function reconstructPanel(root, context) {
   async function reconstruct(file, originalSize) {
     const request = photoRequest(file);
     showRequest(request);
-    const { images, latents, psnr, ssim } = await ask(request);
+    const { images, latents, psnr, ssim, likeness } = await ask(request);
+    parts.remark.textContent = remarkOn(likeness?.[0]);
     car = { latent: latents[0], image: images[0], name: "Your photograph", draw: null };
     picture.show(await loadImage(car.image));
     parts.originalSize.textContent = originalSize;
