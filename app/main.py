@@ -16,11 +16,13 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from app import version
-from app.api import decoder_graphs, endpoints, health, openapi
+from app.api import openapi
+from app.api.endpoints import compress, decoder_graphs, health, model
 from app.api.routing import has_suffix, paths
 from app.errors import ServiceError
 from app.images.decode import configure_pillow
 from app.images.worker_pool import WorkerPool
+from app.inference.codes import Codes, open_codes
 from app.inference.session import BATCH_ROWS, SessionSpec
 from app.inference.vae import Vae, load_vae
 from app.model.manifest import ModelFolder, read_model_folder
@@ -50,7 +52,8 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
     settings = settings or Settings()
     keys = settings.read_keys()
     page = Page()
-    protected = frozenset((*paths(endpoints.router), *paths(decoder_graphs.router)))
+    routers = model.router, compress.router, decoder_graphs.router
+    protected = frozenset(path for router in routers for path in paths(router))
     open_paths = frozenset((PAGE, DOCS, OPENAPI, *paths(health.router)))
     named = protected.union((PAGE,), paths(health.router))
     tracing = open_tracing(settings)
@@ -88,7 +91,8 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
         # one by one, and few requests name a format in their path.
         routes=sorted(
             [
-                *endpoints.router.routes,
+                *model.router.routes,
+                *compress.router.routes,
                 *health.router.routes,
                 *page.routes,
                 *decoder_graphs.router.routes,
@@ -133,7 +137,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
     state: AppState = app.state.app_state
     settings = state.settings
     configure_pillow()
-    vae = await asyncio.to_thread(_load, state)
+    vae, codes = await asyncio.to_thread(_load, state)
     pool = WorkerPool(
         settings.picture_threads,
         settings.queue_rows,
@@ -144,20 +148,27 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
     graphs = vae.graphs
     precisions = {"encoder": graphs.encoder, "decoder": graphs.decoder}
     state.metrics.serving(vae.manifest.id, graphs.provider, precisions)
-    state.vae, state.pool = vae, pool
+    if codes is not None:
+        codes.start()
+    state.vae, state.codes, state.pool = vae, codes, pool
     if state.tracing is not None:
         state.tracing.start()
-    with _draining_on_sigterm(state):
-        yield {"settings": settings}  # for app.server.uvicorn_protocol
-    state.draining = True
-    await vae.drain()
-    vae.close()
-    pool.close()
-    if state.tracing is not None:
-        await state.tracing.close()
+    try:
+        with _draining_on_sigterm(state):
+            yield {"settings": settings}  # for app.server.uvicorn_protocol
+    finally:
+        state.draining = True
+        await vae.drain()
+        if codes is not None:
+            await codes.drain()
+            codes.close()
+        vae.close()
+        pool.close()
+        if state.tracing is not None:
+            await state.tracing.close()
 
 
-def _load(state: AppState) -> Vae:
+def _load(state: AppState) -> tuple[Vae, Codes | None]:
     """Open the model, and let go of the bytes of its files, but for those that clients may load."""
     settings = state.settings
     folder = state.folder or read_model_folder(settings.model_dir)
@@ -172,7 +183,7 @@ def _load(state: AppState) -> Vae:
         settings.gpu_mem_limit,
         settings.precision,
     )
-    return load_vae(
+    vae = load_vae(
         folder,
         spec,
         max_queue_rows=settings.queue_rows,
@@ -181,6 +192,14 @@ def _load(state: AppState) -> Vae:
         observer=state.metrics,
         shared=shared_folder(),
     )
+    codes = open_codes(
+        folder,
+        vae.graphs.decoder,
+        max_queue_rows=settings.max_pack_rows,
+        queue_timeout=settings.queue_timeout,
+        observer=state.metrics,
+    )
+    return vae, codes
 
 
 @contextmanager

@@ -211,6 +211,11 @@ class Settings(BaseSettings):
         return (self.refine_queue_rows or 2 * self.max_items) if self.refine else 0
 
     @property
+    def max_pack_rows(self) -> int:
+        """Most pictures that may wait to be packed."""
+        return 2 * self.max_items
+
+    @property
     def needs_key(self) -> bool:
         """Whether inference requests must carry an API key."""
         return bool(self.api_keys) or self.api_keys_file is not None

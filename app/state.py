@@ -7,6 +7,7 @@ from starlette.requests import Request
 
 from app.errors import NotReady
 from app.images.worker_pool import WorkerPool
+from app.inference.codes import Codes
 from app.inference.vae import Vae
 from app.model.manifest import ModelFolder
 from app.server.metrics import Metrics
@@ -24,6 +25,7 @@ class AppState:
     Attributes:
         folder: the model's files where they have been read before the start, which uses them up.
         decoders: the model's decoders where clients may load them, else None.
+        codes: what reads and writes the model's codes, where it has any.
         unpacked_bytes: what the packed bodies of all requests that are being answered have unpacked to.
     """
 
@@ -33,6 +35,7 @@ class AppState:
     decoders: ModelFolder | None = None
     tracing: "Tracing | None" = None
     vae: Vae | None = None
+    codes: Codes | None = None
     pool: WorkerPool | None = None
     draining: bool = False
     unpacked_bytes: int = 0

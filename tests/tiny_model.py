@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from app.codes.wire import tag_of
 from app.images.arrays import ImageArray
 from app.model.atlas import Atlas, Direction, Likeness
 from app.model.manifest import (
     AtlasFiles,
+    CodeFiles,
     ImageSize,
     Int8Files,
     Int8Loss,
@@ -25,6 +27,7 @@ from app.model.manifest import (
     read_model_folder,
     write_manifest,
 )
+from tests.app.codes.tiny_codes import tiny_tables
 
 WIDTH, HEIGHT = 24, 16
 LATENT_DIM = 8
@@ -34,10 +37,16 @@ GRID = (HEIGHT // 4, WIDTH // 4)
 
 
 def write_tiny_model(
-    folder: Path, *, seed: int = 0, version: int = 1, prior: bool = True, refiner: bool = False
+    folder: Path,
+    *,
+    seed: int = 0,
+    version: int = 1,
+    prior: bool = True,
+    refiner: bool = False,
+    codes: bool = False,
 ) -> Path:
-    """Write encoder.onnx, decoder.onnx and model.json, with seeded random weights; prior.npz and refiner.onnx
-    where asked.
+    """Write encoder.onnx, decoder.onnx and model.json, with seeded random weights; prior.npz, refiner.onnx
+    and codes.npz with codes-filter.onnx where asked.
 
     Returns:
         the folder, `tiny-vae/<version>` by its manifest: images of 24 x 16, latents of 8.
@@ -51,6 +60,9 @@ def write_tiny_model(
         _write_prior(folder / "prior.npz", random)
     if refiner:
         onnx.save_model(_refiner(), folder / "refiner.onnx")
+    if codes:
+        (folder / "codes.npz").write_bytes(tiny_tables().save())
+        onnx.save_model(_post_filter(), folder / "codes-filter.onnx")
     weights = [*encoder.graph.initializer, *decoder.graph.initializer]
     manifest = Manifest(
         name="tiny-vae",
@@ -70,6 +82,13 @@ def write_tiny_model(
         recipe={"seed": seed},
         data={"name": "none"},
         metrics={"psnr": 10.0},
+        codes=CodeFiles(
+            tag=tag_of(version),
+            tables=describe_file(folder / "codes.npz"),
+            filter=describe_file(folder / "codes-filter.onnx"),
+        )
+        if codes
+        else None,
     )
     write_manifest(folder, manifest)
     return folder
@@ -111,6 +130,12 @@ def refined_by_tiny_model(images: ImageArray, latents: NDArray[np.float32]) -> N
     """What the tiny refiner is to make of images (N, 16, 24, 3) and latents (N, 8)."""
     light = images.reshape(len(images), -1).mean(axis=1, keepdims=True) / 255
     return np.asarray(latents / 2 + light, np.float32)
+
+
+def filtered_by_tiny_model(layers: NDArray[np.float32], fineness: float) -> ImageArray:
+    """What the tiny post-filter is to make of levels (16, 24, 3): a little darker in finer codes."""
+    image: ImageArray = np.clip(np.rint(layers - 4 * fineness), 0, 255).astype(np.uint8)
+    return image
 
 
 def random_images(count: int, seed: int = 0) -> ImageArray:
@@ -195,6 +220,33 @@ def _refiner() -> Any:
     return _model(
         "refiner", nodes, [pictures, latents], [refined], [axis, _scalar("white", 255), _scalar("half", 0.5)]
     )
+
+
+def _post_filter() -> Any:
+    """Levels less four times the fineness; of the first layer it adds none."""
+    nodes = [
+        helper.make_node("Reshape", ["fineness", "column"], ["each"]),
+        helper.make_node("Mul", ["each", "four"], ["less"]),
+        helper.make_node("Sub", ["layers", "less"], ["darker"]),
+        helper.make_node("Mul", ["base", "none"], ["nothing"]),
+        helper.make_node("Add", ["darker", "nothing"], ["sum"]),
+        helper.make_node("Round", ["sum"], ["rounded"]),
+        helper.make_node("Clip", ["rounded", "none", "white"], ["clipped"]),
+        helper.make_node("Cast", ["clipped"], ["images"], to=TensorProto.UINT8),
+    ]
+    initializers = [
+        numpy_helper.from_array(np.array([-1, 1, 1, 1], dtype=np.int64), "column"),
+        _scalar("four", 4),
+        _scalar("none", 0),
+        _scalar("white", 255),
+    ]
+    levels = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", HEIGHT, WIDTH, 3])
+        for name in ("layers", "base")
+    ]
+    fineness = helper.make_tensor_value_info("fineness", TensorProto.FLOAT, ["N"])
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", HEIGHT, WIDTH, 3])
+    return _model("post-filter", nodes, [*levels, fineness], [images], initializers)
 
 
 def _convolution(kind: str, source: str, name: str) -> Any:

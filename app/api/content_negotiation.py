@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from app.errors import InvalidField, NotAcceptable
 
-Format = Literal["png", "jpeg", "webp", "avif", "gif", "json", "npy"]
+Format = Literal["png", "jpeg", "webp", "avif", "gif", "json", "npy", "bin"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 UNBOUNDED = 2**31 - 1
 
@@ -43,6 +43,7 @@ REPRESENTATIONS: dict[Format, Representation] = {
     "gif": Representation("gif", "image/gif", 65_535),
     "json": Representation("json", "application/json"),
     "npy": Representation("npy", "application/x-npy"),
+    "bin": Representation("bin", "application/octet-stream"),
 }
 BY_SUFFIX = {each.suffix: name for name, each in REPRESENTATIONS.items()}
 

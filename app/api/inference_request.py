@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from starlette.requests import Request
@@ -11,16 +11,12 @@ from starlette.requests import Request
 from app.api.bodies import IMAGE_FIELD, Upload, body_type, is_json, parse_images, read_body
 from app.api.content_encoding import is_gzip
 from app.api.content_negotiation import REPRESENTATIONS, Format, choose_format
-from app.api.json_body import parse_json
-from app.api.schemas import Options
-from app.api.validation import check_numbers, read_latents, refuse_fields, refuse_unknown
-from app.errors import BodyTooLarge, ImageError, InvalidField, QueueFull, UnreadableImage, UnsupportedBody
+from app.api.validation import refuse_fields
+from app.errors import BodyTooLarge, ImageError, InvalidField, QueueFull, UnreadableImage
 from app.images.arrays import ImageArray
-from app.images.decode import read_image
+from app.images.decode import read_sized_image
 from app.images.encode import scaled_size
 from app.images.worker_pool import ItemError, TookTooLong
-from app.model.latents import Latents
-from app.model.npy import read_npy
 from app.state import state_of, timings_of
 
 APART: tuple[Format, ...] = ("gif", "json", "npy")
@@ -35,6 +31,7 @@ class InferenceRequest(Request):
 
     Attributes:
         settings, vae, pool: what it is served with.
+        codes: what reads and writes codes; None where the model has none.
         timings: where its seconds are recorded.
         format: how it is to be answered.
         format_named_in: the place in the request that names it, `path` or `query.format`; None where Accept
@@ -66,6 +63,7 @@ class InferenceRequest(Request):
         self.query_names = query_names
         self.settings = self._app_state.settings
         self.vae, self.pool = self._app_state.parts()
+        self.codes = self._app_state.codes
         self.timings = timings_of(request)
         choice = choose_format(request, offered, of_path)
         self.format, self.format_named_in = choice.format, choice.named_in
@@ -101,28 +99,6 @@ class InferenceRequest(Request):
         self._app_state.unpacked_bytes -= self._unpacked
         self._unpacked = 0
 
-    async def latents(self, model: type[Options]) -> tuple[Latents, dict[str, Any]]:
-        """The latents in the body: (N, latent_dim) float32, N at most `max_items`.
-
-        Args:
-            model: has all fields that a body of JSON may have.
-
-        Returns:
-            them, and the whole object where the body is JSON; it is empty where it is an npy file.
-        """
-        manifest, max_items = self.vae.manifest, self.settings.max_items
-        if self.has_npy:
-            latents = read_npy(await self.body(), manifest.latent_dim, max_items)
-            check_numbers(latents)
-            return latents, {}
-        if not self.has_json:
-            raise UnsupportedBody(
-                "send JSON with the content type application/json, or an npy file as application/x-npy"
-            )
-        body = parse_json(await self.body())
-        refuse_unknown(model, body, self.query_names)
-        return read_latents(body, manifest.id, manifest.latent_dim, max_items), body
-
     async def upload(self) -> Upload:
         """The body as image files and the fields beside them."""
         self.pool.check_room()  # rather than receive a body only to refuse it
@@ -139,11 +115,17 @@ class InferenceRequest(Request):
 
     async def decode(self, files: Sequence[bytes]) -> ImageArray:
         """Decode files and fit them to the model's size: (N, height, width, 3) uint8."""
+        return (await self.decode_sized(files))[0]
+
+    async def decode_sized(self, files: Sequence[bytes]) -> tuple[ImageArray, list[tuple[int, int]]]:
+        """The same, and of each the width and height of what is no border."""
         size = self.vae.manifest.image_size
-        read = partial(read_image, width=size.width, height=size.height, max_pixels=self.settings.max_pixels)
+        read = partial(
+            read_sized_image, width=size.width, height=size.height, max_pixels=self.settings.max_pixels
+        )
         try:
             with self.vae.expecting(len(files)):
-                images = await self.in_pool("decode", read, files)
+                read_images = await self.in_pool("decode", read, files)
         except ItemError as failure:
             place = f"image {failure.index + 1} of {len(files)}"
             if isinstance(failure.error, ImageError):
@@ -152,7 +134,9 @@ class InferenceRequest(Request):
                 seconds = self.settings.decode_timeout
                 raise UnreadableImage(f"{place}: it takes more than {seconds:g} s to decode") from failure
             raise
-        return images[0][np.newaxis] if len(images) == 1 else np.stack(images)
+        images = [image for image, _ in read_images]
+        sizes = [size for _, size in read_images]
+        return (images[0][np.newaxis] if len(images) == 1 else np.stack(images)), sizes
 
     async def in_pool(
         self, stage: str, work: Callable[[Item], Result], items: Sequence[Item], *, here: bool = False

@@ -39,6 +39,9 @@ QUICK_BYTES = 40_000
 SEEDED_CACHE_SECONDS = 3600
 """How long an answer to GET with a seed may be kept: it changes only when another model is served."""
 
+YEAR_SECONDS = 31_536_000
+"""The longest that anything needs to be kept (RFC 9111 has no bound, and caches do not keep it longer)."""
+
 VERSIONS = (version(), PIL.__version__)
 """Of what writes the files: another may write them otherwise."""
 
@@ -61,19 +64,19 @@ async def latents_response(
     latents: Latents,
     fields: Fields,
     query: SizeQuery,
+    decode: Callable[[], Awaitable[ImageArray]],
     *,
     columns: int | None = None,
     animated: bool = False,
 ) -> Response:
-    """Latents (N, L) float32 themselves, their images, or both, as `image_response` has it: they are decoded
-    where images are wanted."""
+    """Latents (N, L) float32 themselves, their images, or both, as `image_response` has it; `decode` is
+    called where images are wanted."""
     if request.format == "npy":
         return npy_response(request, latents)
     fields = {**fields, "latents": latents}
     if request.format == "json" and query.images == "none":
         return json_response(request, fields)
-    images = await request.vae.decode(latents, request.timings)
-    return await image_response(request, images, fields, query, columns=columns, animated=animated)
+    return await image_response(request, await decode(), fields, query, columns=columns, animated=animated)
 
 
 async def image_response(
@@ -103,7 +106,7 @@ async def image_response(
     # Small ones take less time than it takes to hand them to another thread.
     here = size is None and kind == "png" and images.nbytes <= QUICK_BYTES
     if request.format == "json":
-        url = partial(_data_url, kind=kind, size=size)
+        url = partial(data_url, kind=kind, size=size)
         urls = await request.in_pool("encode", url, list(images), here=here)
         return json_response(request, {**fields, "images": urls})
     if animated or kind == "gif":
@@ -111,7 +114,7 @@ async def image_response(
     else:
         encode = partial(_grid, columns=columns, size=size, encode=ENCODERS[kind])
     (content,) = await request.in_pool("encode", encode, [images], here=here)
-    return _file_response(request, content)
+    return file_response(request, content)
 
 
 def _grid(
@@ -121,17 +124,19 @@ def _grid(
     return encode(grid([enlarge(image, size) for image in images], columns))
 
 
-def _data_url(image: ImageArray, kind: Format, size: int | None) -> str:
+def data_url(image: ImageArray, kind: Format, size: int | None = None) -> str:
+    """An image (height, width, 3) uint8 as a data URL; `size` are the pixels of its longer edge."""
     file = ENCODERS[kind](enlarge(image, size))
     return f"data:{REPRESENTATIONS[kind].media_type};base64,{base64.b64encode(file).decode()}"
 
 
 def npy_response(request: InferenceRequest, latents: Latents) -> Response:
     """Latents (N, L) float32 as an npy file."""
-    return _file_response(request, write_npy(latents))
+    return file_response(request, write_npy(latents))
 
 
-def _file_response(request: InferenceRequest, content: bytes) -> Response:
+def file_response(request: InferenceRequest, content: bytes) -> Response:
+    """A file in the format that was chosen."""
     headers = {"X-Model": request.vae.manifest.id, **_vary(request)}
     return Response(content, headers=headers, media_type=REPRESENTATIONS[request.format].media_type)
 
@@ -151,15 +156,17 @@ def _vary(request: InferenceRequest, *more: str) -> dict[str, str]:
 
 
 async def repeatable_response(
-    request: InferenceRequest, query: Options, answer: Callable[[], Awaitable[Response]]
+    request: InferenceRequest,
+    query: Options,
+    answer: Callable[[], Awaitable[Response]],
+    *,
+    immutable: bool = False,
 ) -> Response:
     """The answer to a GET that always gives the same: it may be kept, and a client that has it is told so
-    with 304, before there is any work."""
+    with 304, before there is any work. One that is `immutable` may be kept for good."""
     reach = "private" if request.settings.needs_key else "public"
-    headers = {
-        "ETag": _entity_tag(request, query),
-        "Cache-Control": f"{reach}, max-age={SEEDED_CACHE_SECONDS}",
-    }
+    age = f"{YEAR_SECONDS}, immutable" if immutable else str(SEEDED_CACHE_SECONDS)
+    headers = {"ETag": _entity_tag(request, query), "Cache-Control": f"{reach}, max-age={age}"}
     if is_known(request.headers, headers["ETag"]):
         encodings = ("Accept-Encoding",) if request.format == "json" else ()
         return Response(status_code=304, headers=headers | _vary(request, *encodings))
@@ -171,7 +178,8 @@ async def repeatable_response(
 def _entity_tag(request: InferenceRequest, query: Options) -> str:
     """The model, and a digest of all that decides the bytes. JSON has a weak tag, as it may be packed."""
     manifest, graphs = request.vae.manifest, request.vae.graphs
-    files = (manifest.files.graphs(graphs.decoder)[1], manifest.files.prior)
+    codes = () if manifest.codes is None else manifest.codes.all()
+    files = (manifest.files.graphs(graphs.decoder)[1], manifest.files.prior, *codes)
     parts = [file.sha256 for file in files if file is not None]
     parts += [graphs.provider, *VERSIONS]
     parts += [route_path(request.scope), request.format, query.model_dump_json(exclude={"format"})]

@@ -6,6 +6,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypeAliasType
 
 from app.api.content_negotiation import format_name
+from app.codes.codec import SMALLEST_BUDGET
+from app.codes.wire import LONGEST
+from app.inference.packer import MAX_BUDGETS
 from app.model.latents import MAX_SEED
 from app.model.manifest import Precision
 from app.settings import MAX_FRAMES
@@ -13,6 +16,7 @@ from app.settings import MAX_FRAMES
 MIN_SIZE, MAX_SIZE = 16, 2048
 MIN_WAYPOINTS, MAX_WAYPOINTS = 2, 16
 DEFAULT_STEPS = 8
+DEFAULT_BUDGET = 94
 
 MAX_LATENT = 1e6
 """Bound of the numbers in latents: what is in them is about 1, and from about 1e20 on decoders overflow."""
@@ -36,6 +40,7 @@ Seed = Annotated[
 ]
 Refine = Annotated[bool, Field(description="true or false: bring the latents nearer to their images")]
 IGNORED = "Accepted and ignored, so that an answer is a valid body as it stands."
+ANSWERED = "As /compress answers it: its codes are taken in place of latents."
 Ignored = Annotated[Any, Field(description=IGNORED)]
 DataURL = Annotated[
     str,
@@ -136,14 +141,54 @@ class PathQuery(PathOptions, SizeQuery):
     format: Annotated[Literal["png", "jpeg", "webp", "avif", "gif", "json", "npy"] | None, NAMED] = FORMAT
 
 
-class SeedPathQuery(PathQuery):
-    """Query of GET /interpolate."""
+class WaypointsQuery(PathQuery):
+    """Query of GET /interpolate; it has either `seed` or `code`."""
 
-    seed: list[Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE]] = Field(
+    seed: list[Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE]] | None = Field(
+        default=None,
         min_length=MIN_WAYPOINTS,
         max_length=MAX_WAYPOINTS,
         description=f"{MIN_WAYPOINTS} to {MAX_WAYPOINTS} integers from 0 to {MAX_SEED}, repeated or "
         "comma-separated: waypoints, each the car that /sample gives for that seed",
+    )
+    code: list[str] | None = Field(
+        default=None,
+        min_length=MIN_WAYPOINTS,
+        max_length=MAX_WAYPOINTS,
+        description=f"{MIN_WAYPOINTS} to {MAX_WAYPOINTS} codes instead, repeated or comma-separated",
+    )
+
+
+class CompressQuery(Options):
+    """Query of /compress. As bin, the answer is the bytes of the one code."""
+
+    bytes: list[Annotated[int, Field(ge=SMALLEST_BUDGET, le=LONGEST), WHOLE]] = Field(
+        default=[DEFAULT_BUDGET],
+        min_length=1,
+        max_length=MAX_BUDGETS,
+        description=f"1 to {MAX_BUDGETS} integers from {SMALLEST_BUDGET} to {LONGEST}, repeated or "
+        "comma-separated: the most bytes of a code, of which each picture gets one for each",
+    )
+    refine: bool | None = Field(
+        default=None,
+        description="true or false: bring the latents of pictures nearer to them; unless given, where the "
+        "model can",
+    )
+    images: Literal["png", "webp", "jpeg", "avif", "none"] = Field(
+        default="none",
+        description='"png", "webp", "jpeg" or "avif", what the data URLs of the decoded codes are, or '
+        '"none", which leaves them out',
+    )
+    format: Annotated[Literal["json", "bin"] | None, NAMED] = FORMAT
+
+
+class CodesQuery(ImageQuery):
+    """Query of GET /decode."""
+
+    code: list[str] = Field(
+        min_length=1,
+        description="codes, repeated or comma-separated",
+        json_schema_extra={"maxItems": "max_items"},
     )
 
 
@@ -157,14 +202,29 @@ class FileQuery(Options):
     )
 
 
+class CodesItem(BaseModel):
+    """The codes of one image; all else in it is ignored."""
+
+    codes: list[str]
+
+
 class LatentsBody(Options):
-    """Body of /decode, 4 MiB at most. The answers of /encode and /sample are valid bodies as they stand."""
+    """Body of /decode, 4 MiB at most; it has one of `latents`, `codes` and `items`. The answers of /encode,
+    /sample and /compress are valid bodies as they stand."""
 
     latents: list[LatentItem] = Field(
+        default_factory=list,
         min_length=1,
         description="Points of the latent space, `latent_dim` numbers each.",
         json_schema_extra={"maxItems": "max_items"},
     )
+    codes: list[str] = Field(
+        default_factory=list,
+        min_length=1,
+        description="Codes in place of latents.",
+        json_schema_extra={"maxItems": "max_items"},
+    )
+    items: list[CodesItem] = Field(default_factory=list, min_length=1, description=ANSWERED)
     model: str | None = Field(default=None, description="the id of the model the latents are of")
     std: Ignored = None
     seed: Ignored = None
@@ -179,9 +239,16 @@ class PathBody(PathOptions, LatentsBody):
     """JSON body of /interpolate: waypoints, and the path between them."""
 
     latents: list[LatentItem] = Field(
+        default_factory=list,
         min_length=MIN_WAYPOINTS,
         max_length=MAX_WAYPOINTS,
         description="Waypoints in the latent space, `latent_dim` numbers each.",
+    )
+    codes: list[str] = Field(
+        default_factory=list,
+        min_length=MIN_WAYPOINTS,
+        max_length=MAX_WAYPOINTS,
+        description="Codes as waypoints in place of latents.",
     )
 
 
@@ -256,6 +323,35 @@ class PathAnswer(BaseModel):
     images: DataURLs
 
 
+class CompressedImage(BaseModel):
+    """The codes of one image, one for each number of bytes that was asked for, and what is seen of them."""
+
+    codes: list[str] = Field(description="URL-safe base64 without padding.")
+    bytes: list[int] = Field(description="How many each has; never more than was asked for.")
+    psnr: list[float] = Field(description="Of what each decodes to: peak signal-to-noise ratio in dB.")
+    ssim: list[float] = Field(description="Structural similarity of the same.")
+    box: list[int] = Field(
+        min_length=4,
+        max_length=4,
+        description="Left, top, right and bottom of what is no border in the model's picture.",
+    )
+    likeness: float | None = Field(
+        default=None,
+        description="Whether it looks like one car to the model, from 0 to 1: below 0.5 it does not. Null of "
+        "latents and codes, and for a model that cannot tell.",
+    )
+    images: list[DataURL] = Field(
+        default_factory=list, description="What each decodes to, where `images` asks for it."
+    )
+
+
+class CompressAnswer(BaseModel):
+    """The codes of each image, in the order of the request."""
+
+    model: str
+    items: list[CompressedImage]
+
+
 class PictureSize(BaseModel):
     """Size of an image in pixels."""
 
@@ -318,6 +414,7 @@ class ModelAnswer(BaseModel):
         description="What decided the decoder's precision; null where there was nothing to decide.",
     )
     refines: bool = Field(default=False, description="Whether `refine=true` is answered.")
+    codes: bool = Field(default=False, description="Whether the model has codes.")
     max_items: int
     metrics: dict[str, float]
     directions: list[DirectionAnswer] = Field(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from starlette.datastructures import QueryParams
 
-from app.api.schemas import IGNORED, MAX_LATENT, MAX_WAYPOINTS, MIN_WAYPOINTS, Options, PathOptions
+from app.api.schemas import ANSWERED, IGNORED, MAX_LATENT, MAX_WAYPOINTS, MIN_WAYPOINTS, Options, PathOptions
 from app.api.suggestions import unknown
 from app.errors import InvalidField, TooManyItems, WrongModel
 
@@ -85,8 +85,10 @@ def _lists(model: type[Options]) -> frozenset[str]:
 
 @cache
 def known_names(model: type[Options]) -> tuple[str, ...]:
-    """The fields of a model that say something; those that are accepted and ignored are left out."""
-    return tuple(name for name, field in model.model_fields.items() if field.description != IGNORED)
+    """The fields of a model that a client fills in; those of answers are left out."""
+    return tuple(
+        name for name, field in model.model_fields.items() if field.description not in (IGNORED, ANSWERED)
+    )
 
 
 def _problems(
@@ -152,23 +154,59 @@ def merged(model: type[AnyOptions], body: AnyOptions, query: Options) -> AnyOpti
     return body.model_copy(update=named) if named else body
 
 
-def read_latents(body: dict[str, Any], model_id: str, dim: int, max_items: int) -> NDArray[np.float32]:
-    """Take the latents out of a decoded JSON body.
-
-    Args:
-        body: its `latents` is to be a list of lists of `dim` finite numbers; its `model`, if any, `model_id`.
-
-    Returns:
-        (N, dim) float32, 1 <= N <= max_items.
-
-    Raises:
-        InvalidField: names the first place that is wrong. TooManyItems. WrongModel.
-    """
+def known_model(body: dict[str, Any], model_id: str) -> None:
+    """Raises WrongModel where a decoded JSON body names another model than the served one."""
     model = body.get("model")
     if model is not None and not isinstance(model, str):
         raise InvalidField([("model", "must be a text")])
     if model is not None and model != model_id:
         raise WrongModel(f"the latents are of another model; this service runs {model_id}")
+
+
+def listed_codes(body: dict[str, Any], max_items: int) -> list[tuple[str, str]] | None:
+    """The codes of a decoded JSON body, each with its place: its `codes`, or those of all its `items`, as an
+    answer of /compress has them; None where it has neither.
+
+    Raises:
+        InvalidField: names the first place that is wrong. TooManyItems.
+    """
+    named = [name for name in ("latents", "codes", "items") if body.get(name) is not None]
+    if len(named) > 1:
+        raise InvalidField([(named[1], f"must be left out, as {named[0]} is given")])
+    if not named or named == ["latents"]:
+        return None
+    if named == ["codes"]:
+        lists = [("codes", body["codes"])]
+    else:
+        items = body["items"]
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise InvalidField([("items", "must be the items of an answer of /compress")])
+        lists = [(f"items[{index}].codes", item.get("codes")) for index, item in enumerate(items)]
+    found = []
+    for place, codes in lists or [("items", None)]:
+        if not isinstance(codes, list) or not codes:
+            raise InvalidField([(place, "must be a list of codes")])
+        found += [(f"{place}[{index}]", code) for index, code in enumerate(codes)]
+    if len(found) > max_items:
+        raise TooManyItems(f"{len(found)} codes; at most {max_items} are allowed in one request")
+    strange = [place for place, code in found if not isinstance(code, str)]
+    if strange:
+        raise InvalidField([(strange[0], "must be a text")])
+    return found
+
+
+def read_latents(body: dict[str, Any], dim: int, max_items: int) -> NDArray[np.float32]:
+    """Take the latents out of a decoded JSON body.
+
+    Args:
+        body: its `latents` is to be a list of lists of `dim` finite numbers.
+
+    Returns:
+        (N, dim) float32, 1 <= N <= max_items.
+
+    Raises:
+        InvalidField: names the first place that is wrong. TooManyItems.
+    """
     rows = body.get("latents")
     if not isinstance(rows, list) or not rows:
         raise InvalidField([("latents", f"must be a list of latents, {dim} numbers each")])
@@ -197,18 +235,18 @@ def check_numbers(latents: NDArray[Any]) -> None:
         raise InvalidField([(f"latents[{index}][{place}]", message)])
 
 
-def path_options(body: dict[str, Any], query: PathOptions) -> PathOptions:
-    """The options in a JSON body of /interpolate.
+def path_options(body: dict[str, Any], waypoints: int, query: PathOptions) -> PathOptions:
+    """The options in a JSON body of /interpolate that has so many waypoints.
 
     An answer of /interpolate is such a body too, and its `lambdas`, one for each of its latents, say where
     these were on their path. They are left out where they cannot be the option of that name, as there are
     more than two latents or `steps` stands beside them, in the body or in the query.
     """
     given = {name: body[name] for name in PathOptions.model_fields if name in body}
-    lambdas, latents = given.get("lambdas"), body["latents"]
-    answered = "images" in body and isinstance(lambdas, list) and len(lambdas) == len(latents)
+    lambdas = given.get("lambdas")
+    answered = "images" in body and isinstance(lambdas, list) and len(lambdas) == waypoints
     steps = given.get("steps") or query.steps
-    if answered and (len(latents) != MIN_WAYPOINTS or steps is not None):
+    if answered and (waypoints != MIN_WAYPOINTS or steps is not None):
         del given["lambdas"]
     return from_json(PathOptions, given)
 

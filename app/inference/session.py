@@ -91,6 +91,14 @@ def refiner_graph(manifest: Manifest, file: ModelFile) -> GraphSpec:
     return GraphSpec(file.path, inputs, (_latents("refined", manifest),))
 
 
+def post_filter_graph(manifest: Manifest, file: ModelFile) -> GraphSpec:
+    """Grey levels of both layers and of the first (N, H, W, 3) float32, fineness (N,) float32 -> images
+    (N, H, W, 3) uint8: see app.codes.codec.Filter."""
+    levels = (TensorSpec(name, "float32", _images(manifest).row_shape) for name in ("layers", "base"))
+    inputs = (*levels, TensorSpec("fineness", "float32", ()))
+    return GraphSpec(file.path, inputs, (replace(_images(manifest), name="images"),))
+
+
 def _images(manifest: Manifest) -> TensorSpec:
     return TensorSpec("pictures", "uint8", (manifest.image_size.height, manifest.image_size.width, 3))
 

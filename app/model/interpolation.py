@@ -1,7 +1,7 @@
 """Interpolation: linear and spherical paths through the latent space."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -51,6 +51,25 @@ def interpolate(waypoints: Latents, lambdas: Sequence[float], method: Method, pr
     on_waypoint = np.abs(positions - nearest) <= SNAP
     frames[on_waypoint] = waypoints[nearest[on_waypoint]]
     return frames
+
+
+class Fade(NamedTuple):
+    """What is seen of a waypoint beside its latent, in a frame of a path."""
+
+    waypoint: int
+    weight: float
+    """1 on the waypoint, 0 from the middle of the way to the next one on."""
+
+
+def fades(waypoints: int, lambdas: Sequence[float]) -> list[Fade]:
+    """The waypoint that each frame is nearest to, and how near."""
+    positions = [place * (waypoints - 1) for place in lambdas]
+    nearest = [round(position) for position in positions]
+    away = [abs(position - index) for position, index in zip(positions, nearest, strict=True)]
+    return [
+        Fade(index, 1.0 if distance <= SNAP else 1 - 2 * min(distance, 0.5))
+        for index, distance in zip(nearest, away, strict=True)
+    ]
 
 
 def _lerp(begins: Doubles, ends: Doubles, fractions: Doubles) -> Doubles:

@@ -12,7 +12,7 @@ import pytest
 from app.errors import ModelFolderError, ProviderUnavailable
 from app.main import create_app
 from app.settings import Settings
-from tests.app.api.test_endpoints import LATENTS, Gate, check_problem
+from tests.app.api.endpoints.test_model import LATENTS, Gate, check_problem
 from tests.app.conftest import Serve, client_of, state_behind
 
 

@@ -156,7 +156,7 @@ def host_steps(folder: Path) -> list[Step]:
     form, forms = multipart(small[:1]), multipart(small)
 
     def take(body: bytes) -> object:
-        return read_latents(orjson.loads(body), manifest.id, dim, len(latents))
+        return read_latents(orjson.loads(body), dim, len(latents))
 
     return [
         time_step(JPEG_SMALL, lambda: [read(file) for file in small], len(small)),

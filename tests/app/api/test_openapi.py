@@ -10,7 +10,7 @@ import pytest
 from fastapi.routing import APIRoute
 from pydantic import SecretStr
 
-from app.api import decoder_graphs, endpoints, health
+from app.api.endpoints import compress, decoder_graphs, health, model
 from app.api.routing import paths
 from app.api.schemas import Options
 from app.main import create_app
@@ -18,6 +18,7 @@ from app.settings import Settings
 from tests.app.conftest import Serve
 from tests.images import file_of, photograph
 
+GUARDED = model.router, compress.router, decoder_graphs.router
 PROMISED = Path(__file__).parent / "openapi-1.0.json"
 """What the document said in version 1.0, without its prose: clients are made from it."""
 
@@ -54,6 +55,8 @@ def missing(promised: Any, found: Any, place: str = "", schemas: Any = None) -> 
     faults = []
     for name, value in promised.items():
         there = f"{place}/{name}"
+        if (name, value) == ("required", ["latents"]) and place.endswith("Body"):
+            continue  # codes may stand in their place
         faults += missing(value, found[name], there, schemas) if name in found else [there]
     return faults
 
@@ -93,7 +96,7 @@ def test_missing_parts_would_be_noticed() -> None:
 def test_every_route_is_described(document: dict[str, Any]) -> None:
     described = {(path, method.upper()) for path, method in operations(document)}
     assert ("/interpolate.gif", "POST") in described
-    routes = [*endpoints.router.routes, *decoder_graphs.router.routes, *health.router.routes]
+    routes = [route for each in (*GUARDED, health.router) for route in each.routes]
     served = {
         (route.path, method)
         for route in routes
@@ -121,7 +124,7 @@ def test_keys_are_asked_for_where_they_are_needed(
 ) -> None:
     for has_keys, of in ((False, document), (True, document_with_keys)):
         for (path, _), operation in operations(of).items():
-            guarded = has_keys and path in (*paths(endpoints.router), *paths(decoder_graphs.router))
+            guarded = has_keys and any(path in paths(router) for router in GUARDED)
             assert ("security" in operation) == guarded
             assert ("401" in operation["responses"]) == guarded
 

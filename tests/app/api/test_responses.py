@@ -14,7 +14,7 @@ from PIL import Image
 from app.images.encode import frame_durations
 from app.inference.batcher import Batcher
 from app.server.compression import MIN_BYTES
-from tests.app.api.test_endpoints import AS_JSON, JPEG, LATENTS, PNG, check_problem, form
+from tests.app.api.endpoints.test_model import AS_JSON, JPEG, LATENTS, PNG, check_problem, form
 from tests.app.conftest import Serve
 from tests.images import array_of, difference, opened
 from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH, write_tiny_model

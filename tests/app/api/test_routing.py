@@ -5,12 +5,12 @@ from typing import Any
 import httpx
 import pytest
 
-from app.api import endpoints
 from app.api.content_negotiation import REPRESENTATIONS, Format, path_with
+from app.api.endpoints import model as endpoints
 from app.api.routing import has_suffix, paths
 from app.main import OPENAPI, create_app
 from app.settings import Settings
-from tests.app.api.test_endpoints import check_problem
+from tests.app.api.endpoints.test_model import check_problem
 from tests.app.conftest import Serve
 from tests.images import file_of, photograph
 

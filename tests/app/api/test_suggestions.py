@@ -48,7 +48,7 @@ def test_a_name_like_none_stands_for_none(name: str) -> None:
 
 def test_fields_that_are_ignored_are_not_suggested() -> None:
     assert suggestion("imagse", known_names(LatentsBody)) is None
-    assert known_names(LatentsBody) == ("latents", "model")
+    assert known_names(LatentsBody) == ("latents", "codes", "model")
 
 
 def test_all_known_names_are_listed_where_none_is_like_it_and_it_is_asked_for() -> None:

@@ -23,6 +23,8 @@ from app.api.validation import (
     from_form,
     from_json,
     from_query,
+    known_model,
+    listed_codes,
     merged,
     path_options,
     read_latents,
@@ -36,7 +38,9 @@ def places(error: InvalidField) -> list[str]:
 
 
 def read(latents: Any, **fields: Any) -> Any:
-    return read_latents({"latents": latents, **fields}, "car-vae/1", dim=3, max_items=4)
+    body = {"latents": latents, **fields}
+    known_model(body, "car-vae/1")
+    return read_latents(body, dim=3, max_items=4)
 
 
 def test_latents_become_an_array() -> None:
@@ -286,7 +290,7 @@ ANSWERED: dict[str, Any] = {"model": "car-vae/1", "images": []}
     ],
 )
 def test_lambdas_of_an_answer_are_no_option(body: dict[str, Any], options: PathOptions) -> None:
-    assert path_options(body, PathQuery()) == options
+    assert path_options(body, len(body["latents"]), PathQuery()) == options
 
 
 @pytest.mark.parametrize("waypoints", [1, 17])
@@ -311,6 +315,46 @@ def test_fields_that_a_body_does_not_have_are_refused() -> None:
     with pytest.raises(InvalidField) as caught:
         refuse_unknown(LatentsBody, ("latents", "steps", "z"))
     assert caught.value.problems == (
-        ("steps", "unknown field; there are `latents`, `model`"),
+        ("steps", "unknown field; there are `latents`, `codes`, `model`"),
         ("z", "unknown field; did you mean `latents`?"),
     )
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ({"latents": [[0]]}, None),
+        ({}, None),
+        ({"codes": ["a", "b"]}, [("codes[0]", "a"), ("codes[1]", "b")]),
+        (
+            {"items": [{"codes": ["a"], "bytes": [9]}, {"codes": ["b", "c"]}]},
+            [("items[0].codes[0]", "a"), ("items[1].codes[0]", "b"), ("items[1].codes[1]", "c")],
+        ),
+    ],
+)
+def test_codes_stand_in_place_of_latents(body: dict[str, Any], found: Any) -> None:
+    assert listed_codes(body, 4) == found
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({"codes": ["a"], "latents": [[0]]}, "codes"),
+        ({"codes": ["a"], "items": []}, "items"),
+        ({"codes": []}, "codes"),
+        ({"codes": "a"}, "codes"),
+        ({"codes": ["a", 3]}, "codes[1]"),
+        ({"items": [{"bytes": [3]}]}, "items[0].codes"),
+        ({"items": []}, "items"),
+        ({"items": ["a"]}, "items"),
+    ],
+)
+def test_what_is_no_list_of_codes_is_named(body: dict[str, Any], place: str) -> None:
+    with pytest.raises(InvalidField) as caught:
+        listed_codes(body, 4)
+    assert places(caught.value) == [place]
+
+
+def test_more_codes_than_allowed_are_too_many() -> None:
+    with pytest.raises(TooManyItems, match="at most 4"):
+        listed_codes({"codes": ["a"] * 5}, 4)

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from app.errors import ImageError, ImageTooLarge, UnreadableImage, UnsupportedImage
-from app.images.decode import FORMATS, read_image
+from app.images.decode import FORMATS, read_image, read_sized_image
 from app.images.formats.jpeg import MAX_SCANS, START_OF_SCAN
-from tests.app.api.test_endpoints import JPEG, check_problem, form, post_image
+from tests.app.api.endpoints.test_model import JPEG, check_problem, form, post_image
 from tests.app.conftest import Serve
 from tests.heic import heic
 from tests.image_files import animated_webp, gif_of
@@ -430,14 +430,14 @@ async def test_every_hostile_file_gets_its_answer_over_http(client: httpx.AsyncC
 
 
 async def test_a_file_that_is_stuck_stops_no_other(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    release, real = threading.Event(), read_image
+    release, real = threading.Event(), read_sized_image
 
     def read(data: bytes, width: int, height: int, max_pixels: int) -> object:
         if data == b"stuck":
             release.wait(timeout=60)
         return real(data, width, height, max_pixels)
 
-    monkeypatch.setattr("app.api.inference_request.read_image", read)
+    monkeypatch.setattr("app.api.inference_request.read_sized_image", read)
     async with serve(picture_threads=1, decode_timeout=0.1) as client:
         answer = await client.post("/encode", files=form(JPEG, b"stuck"))
         assert "image 2 of 2: it takes more than 0.1 s" in check_problem(answer, 400)["detail"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.images.arrays import ImageArray
-from app.images.decode import read_image
+from app.images.decode import read_image, read_sized_image
 from app.inference.batcher import Batcher
 from app.inference.vae import Vae
 from app.model.latents import posterior_draws, standard_draws
@@ -789,7 +789,7 @@ async def test_an_unknown_path_is_not_found(client: httpx.AsyncClient, path: str
     ("method", "path", "allowed"),
     [
         ("GET", "/encode", {"POST"}),
-        ("PUT", "/decode", {"POST"}),
+        ("PUT", "/reconstruct", {"POST"}),
         ("DELETE", "/sample", {"GET", "HEAD", "POST"}),
         ("POST", "/model", {"GET", "HEAD"}),
     ],
@@ -984,12 +984,12 @@ async def test_images_that_wait_for_threads_are_bounded(
 ) -> None:
     entered, release = threading.Event(), threading.Event()
 
-    def held(data: bytes, width: int, height: int, max_pixels: int) -> ImageArray:
+    def held(data: bytes, width: int, height: int, max_pixels: int) -> tuple[ImageArray, tuple[int, int]]:
         entered.set()
         assert release.wait(timeout=30)
-        return read_image(data, width, height, max_pixels)
+        return read_sized_image(data, width, height, max_pixels)
 
-    monkeypatch.setattr("app.api.inference_request.read_image", held)
+    monkeypatch.setattr("app.api.inference_request.read_sized_image", held)
     async with serve(max_items=64, queue_rows=64) as client:
         busy = asyncio.ensure_future(client.post("/encode", files=form(*[JPEG] * 64)))
         await asyncio.to_thread(entered.wait, 30)

@@ -10,8 +10,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from app.api.decoder_graphs import CHUNK_BYTES
-from tests.app.api.test_endpoints import LATENTS, check_problem
+from app.api.endpoints.decoder_graphs import CHUNK_BYTES
+from tests.app.api.endpoints.test_model import LATENTS, check_problem
 from tests.app.conftest import Serve, state_behind
 from tests.images import array_of
 from tests.tiny_model import add_int8, write_tiny_model

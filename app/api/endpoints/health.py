@@ -4,7 +4,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.decoder_graphs import decoder_list, map_of
+from app.api.endpoints.decoder_graphs import decoder_list, map_of
 from app.api.openapi import answers, kept, problems, text_answer
 from app.api.routing import Router
 from app.api.schemas import HealthAnswer, ModelAnswer
@@ -57,6 +57,7 @@ async def model(request: Request) -> Response:
         "encoder_precision": vae.graphs.encoder,
         "self_check": vae.graphs.check,
         "refines": vae.refines,
+        "codes": state.codes is not None,
         "max_items": state.settings.max_items,
         "metrics": manifest.metrics,
         "directions": vae.directions,

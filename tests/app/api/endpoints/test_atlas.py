@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.app.api.test_endpoints import check_problem
+from tests.app.api.endpoints.test_model import check_problem
 from tests.app.conftest import Serve, state_behind
 from tests.images import file_of
 from tests.tiny_model import LATENT_DIM, add_atlas, random_images, write_tiny_model
@@ -21,7 +21,7 @@ IMAGES = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    folder = write_tiny_model(tmp_path / "tiny-vae" / "1")
+    folder = write_tiny_model(tmp_path / "tiny-vae" / "1", codes=True)
     add_atlas(folder)
     return folder
 
@@ -53,6 +53,17 @@ async def test_likeness_is_that_of_the_encoders_own_latents(serve: Serve, folder
         drawn = await client.post("/encode?sample=true&seed=3", files=IMAGES)
         assert drawn.json()["likeness"] == answer["likeness"]
         assert drawn.json()["latents"] != answer["latents"]
+
+
+async def test_likeness_is_said_beside_codes_of_images_and_of_nothing_else(
+    serve: Serve, folder: Path
+) -> None:
+    async with serve(model_dir=folder) as client:
+        encoded = (await client.post("/encode", files=IMAGES[:2])).json()
+        items = (await client.post("/compress?bytes=100", files=IMAGES[:2])).json()["items"]
+        assert [item["likeness"] for item in items] == encoded["likeness"]
+        items = (await client.post("/compress?bytes=100", json=encoded)).json()["items"]
+        assert [item["likeness"] for item in items] == [None, None]
 
 
 async def test_a_model_that_cannot_tell_says_nothing(client: httpx.AsyncClient) -> None:

@@ -10,7 +10,7 @@ from app.api.schemas import ModelAnswer
 from app.errors import ModelFolderError
 from app.main import create_app
 from app.settings import Settings
-from tests.app.api.test_endpoints import Gate, check_problem
+from tests.app.api.endpoints.test_model import Gate, check_problem
 from tests.app.conftest import Serve, client_of, state_behind
 from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH, add_int8, write_tiny_model
 
@@ -40,6 +40,7 @@ async def test_the_model_is_described_as_its_manifest_has_it(serve: Serve) -> No
         "encoder_precision": "fp32",
         "self_check": None,
         "refines": False,
+        "codes": False,
         "max_items": 7,
         "metrics": {"psnr": 10.0},
     }

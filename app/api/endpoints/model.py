@@ -11,6 +11,7 @@ from app.api.bodies import IMAGE_FIELD
 from app.api.inference_request import InferenceRequest
 from app.api.json_body import parse_json
 from app.api.openapi import BODY_ERRORS, QUEUE_ERRORS, answers, image_bodies, json_body, kept, problems
+from app.api.points import Points, frames_along, images_of, points_in_body, points_of_codes
 from app.api.responses import (
     ANIMATIONS,
     Fields,
@@ -23,6 +24,7 @@ from app.api.responses import (
 from app.api.routing import InferenceRoute, Router
 from app.api.schemas import (
     DEFAULT_STEPS,
+    CodesQuery,
     DecodeAnswer,
     EncodeAnswer,
     EncodeQuery,
@@ -39,13 +41,13 @@ from app.api.schemas import (
     SampleAnswer,
     SampleOptions,
     SampleQuery,
-    SeedPathQuery,
+    WaypointsQuery,
 )
 from app.api.validation import check_path, from_form, from_json, merged, path_options
-from app.errors import TooManyItems, UnsupportedBody
+from app.errors import InvalidField, TooManyItems, UnsupportedBody
 from app.inference.vae import Posterior
 from app.model.interpolation import Method, even_lambdas
-from app.model.latents import Latents, new_seed, posterior_draws
+from app.model.latents import new_seed, posterior_draws
 from app.server.disconnect import CancelOnDisconnect
 
 router = Router(route_class=InferenceRoute, tags=["model"], default_response_class=Response)
@@ -81,11 +83,36 @@ async def encode(request: InferenceRequest, query: Annotated[EncodeQuery, Query(
 )
 async def decode(request: InferenceRequest, query: Annotated[ImageQuery, Query()]) -> Response:
     """One latent gives its image, several give one grid, row by row. As JSON, a data URL for each."""
-    latents, _ = await request.latents(LatentsBody)
-    request.check_output(len(latents), query.size)
+    points, _ = await points_in_body(request, LatentsBody)
+    return await _decode(request, points, query)
+
+
+@router.get(
+    "/decode",
+    summary="Codes to images, by address",
+    responses=kept(answers(DecodeAnswer, CodesQuery, "X-Model"))
+    | problems(400, 406, 409, 413, 422, *QUEUE_ERRORS),
+)
+async def decode_by_query(request: InferenceRequest, query: Annotated[CodesQuery, Query()]) -> Response:
+    """The same as POST /decode of codes, for use as the source of an image. The answer may be kept for
+    good."""
+
+    async def answer() -> Response:
+        return await _decode(request, await _points_in_query(request, query.code), query)
+
+    return await repeatable_response(request, query, answer, immutable=True)
+
+
+async def _decode(request: InferenceRequest, points: Points, query: ImageQuery) -> Response:
+    request.check_output(len(points.latents), query.size)
     with CancelOnDisconnect(request):
-        images = await request.vae.decode(latents, request.timings)
-        return await image_response(request, images, {}, query)
+        return await image_response(request, await images_of(request, points), {}, query)
+
+
+async def _points_in_query(request: InferenceRequest, codes: Sequence[str]) -> Points:
+    if len(codes) > request.settings.max_items:
+        raise TooManyItems(f"{len(codes)} codes; at most {request.settings.max_items} are allowed")
+    return await points_of_codes(request, [(f"query.code[{i}]", code) for i, code in enumerate(codes)])
 
 
 @router.post(
@@ -165,7 +192,8 @@ async def _draw(request: InferenceRequest, options: SampleOptions, query: Sample
     seed = _seed(options.seed)
     with CancelOnDisconnect(request):
         latents = await request.vae.draw(options.count, seed, options.temperature, options.prior)
-        answer = await latents_response(request, latents, {"seed": seed}, query)
+        decode = partial(request.vae.decode, latents, request.timings)
+        answer = await latents_response(request, latents, {"seed": seed}, query, decode)
     answer.headers["X-Seed"] = str(seed)
     return answer
 
@@ -179,39 +207,48 @@ async def _draw(request: InferenceRequest, options: SampleOptions, query: Sample
 async def interpolate(request: InferenceRequest, query: Annotated[PathQuery, Query()]) -> Response:
     """Frames on the way along 2 to 16 latents or images: one row of them, an animation, or JSON."""
     if request.has_json or request.has_npy:
-        latents, body = await request.latents(PathBody)
-        given: Latents | list[bytes] = latents
-        options = path_options(body, query) if body else PathOptions()
+        points, body = await points_in_body(request, PathBody)
+        given: Points | list[bytes] = points
+        waypoints = len(points.latents)
+        options = path_options(body, waypoints, query) if body else PathOptions()
     else:
         upload = await request.upload()
         given = upload.images
+        waypoints = len(given)
         options = from_form(PathOptions, upload.fields, IMAGE_FIELD, request.query_names)
     options = merged(PathOptions, options, query)
-    lambdas = _lambdas(request, options, len(given), query)
+    lambdas = _lambdas(request, options, waypoints, query)
     with CancelOnDisconnect(request):
         if isinstance(given, list):
-            given = (await request.vae.encode(await request.decode(given), request.timings)).mean
+            given = Points((await request.vae.encode(await request.decode(given), request.timings)).mean)
         return await _walk(request, given, lambdas, options.method, query)
 
 
 @router.get(
     "/interpolate",
     summary="A path through latent space, by address",
-    responses=kept(answers(PathAnswer, SeedPathQuery, "X-Model")) | problems(406, 422, *QUEUE_ERRORS),
+    responses=kept(answers(PathAnswer, WaypointsQuery, "X-Model"))
+    | problems(400, 406, 409, 422, *QUEUE_ERRORS),
 )
 async def interpolate_by_query(
-    request: InferenceRequest, query: Annotated[SeedPathQuery, Query()]
+    request: InferenceRequest, query: Annotated[WaypointsQuery, Query()]
 ) -> Response:
-    """The same as POST /interpolate along the cars of 2 to 16 seeds, for use as the source of an image. The
-    answer may be kept."""
-    lambdas = _lambdas(request, query, len(query.seed), query)
+    """The same as POST /interpolate along the cars of 2 to 16 seeds or codes, for use as the source of an
+    image. The answer may be kept, that of codes for good."""
+    seeds, codes = query.seed, query.code
+    if (seeds is None) == (codes is None):
+        raise InvalidField([("query.seed", "must be given, or else code: one of the two")])
+    lambdas = _lambdas(request, query, len(seeds or codes or ()), query)
 
     async def walk() -> Response:
         with CancelOnDisconnect(request):
-            waypoints = await request.vae.draw_each(query.seed)
-            return await _walk(request, waypoints, lambdas, query.method, query)
+            if seeds is not None:
+                points = Points(await request.vae.draw_each(seeds))
+            else:
+                points = await _points_in_query(request, codes or ())
+            return await _walk(request, points, lambdas, query.method, query)
 
-    return await repeatable_response(request, query, walk)
+    return await repeatable_response(request, query, walk, immutable=codes is not None)
 
 
 def _lambdas(
@@ -227,12 +264,18 @@ def _lambdas(
 
 
 async def _walk(
-    request: InferenceRequest, waypoints: Latents, lambdas: Sequence[float], method: Method, query: PathQuery
+    request: InferenceRequest, points: Points, lambdas: Sequence[float], method: Method, query: PathQuery
 ) -> Response:
-    """The frames along (W, L) waypoints, wherever these come from."""
-    latents = request.vae.path(waypoints, lambdas, method)
+    """The frames along waypoints, wherever these come from."""
+    latents = request.vae.path(points.latents, lambdas, method)
     return await latents_response(
-        request, latents, {"lambdas": lambdas}, query, columns=len(lambdas), animated=query.animate
+        request,
+        latents,
+        {"lambdas": lambdas},
+        query,
+        partial(frames_along, request, points, lambdas, latents),
+        columns=len(lambdas),
+        animated=query.animate,
     )
 
 

@@ -1,0 +1,1 @@
+"""Endpoints: each declared once, with its query, bodies, answers and errors."""

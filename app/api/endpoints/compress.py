@@ -1,0 +1,97 @@
+"""Endpoint that makes codes of images or of points of the latent space."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import Query
+from starlette.responses import Response
+
+from app.api.inference_request import InferenceRequest
+from app.api.openapi import BODY_ERRORS, QUEUE_ERRORS, answers, image_bodies, json_body, problems
+from app.api.points import images_of, points_in_body
+from app.api.responses import data_url, file_response, json_response
+from app.api.routing import InferenceRoute, Router
+from app.api.schemas import CompressAnswer, CompressQuery, LatentsBody, PicturesForm
+from app.codes import wire
+from app.errors import InvalidField, NotOffered
+from app.images.arrays import ImageArray
+from app.inference.coder import PackedCode
+from app.model.latents import Latents
+from app.server.disconnect import CancelOnDisconnect
+
+router = Router(route_class=InferenceRoute, tags=["model"], default_response_class=Response)
+
+BODIES = image_bodies(PicturesForm)
+BODIES["requestBody"]["content"] |= json_body(LatentsBody)["requestBody"]["content"]
+
+
+@router.post(
+    "/compress",
+    summary="Images to codes",
+    openapi_extra=BODIES,
+    responses=answers(CompressAnswer, CompressQuery, "X-Model")
+    | problems(*BODY_ERRORS, 404, 406, 409, *QUEUE_ERRORS),
+)
+async def compress(request: InferenceRequest, query: Annotated[CompressQuery, Query()]) -> Response:
+    """Each image as a string of at most so many bytes, of which /decode makes it again. Of latents and codes
+    it is their decoded image that is coded."""
+    codes = request.codes
+    if codes is None:
+        raise NotOffered(f"{request.vae.manifest.id} has no codes")
+    if query.refine:
+        request.vae.check_refines()
+    with CancelOnDisconnect(request):
+        images, latents, sizes, likeness = await _originals(request, query)
+        packed = await codes.pack(images, latents, sizes, query.bytes, request.timings)
+        if request.format == "bin":
+            return file_response(request, packed[0][0].code)
+        items = [await _item(request, query, each) for each in packed]
+        for item, likely in zip(items, likeness, strict=True):
+            item["likeness"] = likely
+        return json_response(request, {"items": items})
+
+
+async def _originals(
+    request: InferenceRequest, query: CompressQuery
+) -> tuple[ImageArray, Latents, Sequence[tuple[int, int]], Sequence[float | None]]:
+    """What is to be coded: images, their latents, the size of each without its border, and its likeness."""
+    if request.has_json or request.has_npy:
+        points, _ = await points_in_body(request, LatentsBody)
+        _check_bin(request, query, len(points.latents))
+        images = await images_of(request, points)
+        _, height, width, _ = images.shape
+        boxes = [request.codes.box(each) for each in points.contents] if request.codes else []
+        sizes = [(right - left, bottom - top) for left, top, right, bottom in boxes]
+        unasked = [None] * len(images)
+        return images, points.latents, sizes or [(width, height)] * len(images), unasked
+    files = await request.image_files()
+    _check_bin(request, query, len(files))
+    images, sizes = await request.decode_sized(files)
+    refine = request.vae.refines if query.refine is None else query.refine
+    posterior = await request.vae.encode(images, request.timings, refine=refine)
+    likeness = [None] * len(images) if posterior.likeness is None else posterior.likeness.round(4).tolist()
+    return images, posterior.mean, sizes, likeness
+
+
+def _check_bin(request: InferenceRequest, query: CompressQuery, images: int) -> None:
+    if request.format == "bin" and images * len(query.bytes) > 1:
+        message = f"must be json: bin is one code, and there are {images * len(query.bytes)}"
+        raise InvalidField([(request.format_named_in or "Accept", message)])
+
+
+async def _item(
+    request: InferenceRequest, query: CompressQuery, packed: Sequence[PackedCode]
+) -> dict[str, Any]:
+    item: dict[str, Any] = {
+        "codes": [wire.to_text(each.code) for each in packed],
+        "bytes": [len(each.code) for each in packed],
+        "psnr": np.array([each.psnr for each in packed]),
+        "ssim": np.array([each.ssim for each in packed]),
+        "box": packed[0].box,
+    }
+    if query.images != "none":
+        url = partial(data_url, kind=query.images)
+        item["images"] = await request.in_pool("encode", url, [each.image for each in packed])
+    return item

@@ -1,0 +1,203 @@
+"""Packer: a process beside the service that writes codes, so that packing, which is work for the interpreter,
+holds up neither the event loop nor other requests' cores."""
+
+import atexit
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+
+import numpy as np
+
+from app.codes.codec import CodeCodec
+from app.codes.tables import Floats
+from app.errors import InferenceFailed
+from app.images.arrays import ImageArray
+from app.inference.batch import Array
+from app.inference.batcher import Batcher, BatchObserver
+from app.inference.coder import Coder, Decode, PackedCode
+from app.inference.session import GraphSpec, SessionSpec, open_sessions
+from app.model.latents import Latents
+from app.timings import Timings
+
+MAX_BUDGETS = 16
+"""Most budgets of one request."""
+NICENESS = 10
+"""How far the process stands back: of a core that others want too it gets a tenth, as Linux has it."""
+PATIENCE = 10.0
+"""Seconds that it is given to end by itself."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PackerSpec:
+    """What the process opens.
+
+    Attributes:
+        tag: the first byte of the model's codes.
+        tables: the file of the codec.
+        decoder: the decoder that is served, for a CPU.
+        post_filter: None where the model has none.
+    """
+
+    tag: int
+    tables: bytes
+    decoder: tuple[GraphSpec, bytes]
+    post_filter: tuple[GraphSpec, bytes] | None
+
+
+class Packer:
+    """The process behind its batcher, whose rows are an image, its latent, its size and budgets of bytes.
+
+    It is started when it is first needed, and again where it has died.
+    """
+
+    def __init__(
+        self,
+        spec: PackerSpec,
+        image_shape: tuple[int, int, int],
+        latent_dim: int,
+        *,
+        max_queue_rows: int,
+        queue_timeout: float,
+        observer: BatchObserver,
+    ) -> None:
+        """Put a batcher before the process; for the limits see Batcher."""
+        self._spec = spec
+        self._row = np.dtype(
+            [
+                ("image", np.uint8, image_shape),
+                ("latent", np.float32, (latent_dim,)),
+                ("size", np.int64, (2,)),
+                ("budgets", np.int64, (MAX_BUDGETS,)),
+            ]
+        )
+        self._process: SpawnProcess | None = None
+        self._pipe: Connection | None = None
+        self.batcher = Batcher(
+            "packer",
+            self._run,
+            max_batch_rows=1,  # an answer of several images lets others in between
+            max_queue_rows=max_queue_rows,
+            queue_timeout=queue_timeout,
+            observer=observer,
+            stage="pack",
+        )
+
+    async def pack(
+        self,
+        images: ImageArray,
+        latents: Latents,
+        sizes: Sequence[tuple[int, int]],
+        budgets: Sequence[int],
+        timings: Timings | None = None,
+    ) -> list[list[PackedCode]]:
+        """The codes of images (N, height, width, 3) uint8: of each, one for each of 1 to MAX_BUDGETS budgets.
+
+        Args:
+            latents: (N, L) float32, refined or not.
+            sizes: width and height of each original.
+            timings: gets the wait as `queue` and the rest as `pack`.
+
+        Raises:
+            InferenceFailed: the process failed or died. Else what Batcher.submit raises.
+        """
+        rows = np.zeros(len(images), self._row)
+        rows["image"], rows["latent"], rows["size"] = images, latents, sizes
+        rows["budgets"][:, : len(budgets)] = budgets
+        (packed,) = await self.batcher.submit(rows, timings)
+        codes: list[list[PackedCode]] = packed.tolist()
+        return codes
+
+    def close(self) -> None:
+        """End the process; to be called when the batcher has been closed."""
+        process, pipe = self._process, self._pipe
+        if process is None or pipe is None:
+            return
+        self._process, self._pipe = None, None
+        atexit.unregister(pipe.close)
+        pipe.close()  # which it sees as the end
+        process.join(PATIENCE)
+        _end(process)
+
+    def _run(self, rows: Array) -> tuple[Array, ...]:
+        """One image, on the batcher's thread."""
+        (row,) = rows
+        budgets = [int(budget) for budget in row["budgets"] if budget]
+        try:
+            pipe = self._open_pipe()
+            pipe.send((row["image"], row["latent"], tuple(row["size"].tolist()), budgets))
+            answer = pipe.recv()
+        except (OSError, EOFError) as error:
+            self._forget()
+            raise InferenceFailed("the process that writes codes has ended; try again") from error
+        if isinstance(answer, str):
+            raise InferenceFailed(f"a code could not be written: {answer}")
+        packed = np.empty(1, object)
+        packed[0] = answer
+        return (packed,)
+
+    def _open_pipe(self) -> Connection:
+        if self._pipe is None:
+            # spawn: a fork of a process with threads may hold any of their locks.
+            context = multiprocessing.get_context("spawn")
+            self._pipe, theirs = context.Pipe()
+            self._process = context.Process(
+                target=_serve, args=(theirs, self._spec), name="packer", daemon=True
+            )
+            self._process.start()
+            theirs.close()
+            # For a service that ends without closing: Python waits for its processes.
+            atexit.register(self._pipe.close)
+        return self._pipe
+
+    def _forget(self) -> None:
+        logger.error("the process that writes codes has ended; it is started again when it is needed")
+        process, pipe = self._process, self._pipe
+        self._process, self._pipe = None, None
+        if process is not None and pipe is not None:
+            atexit.unregister(pipe.close)
+            pipe.close()
+            _end(process)
+
+
+def _end(process: SpawnProcess) -> None:
+    process.kill()
+    process.join()
+
+
+def _serve(pipe: Connection, spec: PackerSpec) -> None:
+    """The process: answers until the other end of the pipe is closed, as it is when the service dies."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all; the service ends it when it has drained
+        signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    coder, decode = _open_coder(spec)
+    while True:
+        try:
+            image, latent, size, budgets = pipe.recv()
+        except (EOFError, OSError):
+            os._exit(0)  # there is nothing to tidy up, and nothing that may keep the process from ending
+        try:
+            answer: list[PackedCode] | str = coder.pack(image, latent, size, budgets, decode)
+        except Exception as error:
+            answer = f"{type(error).__name__}: {error}"
+        pipe.send(answer)
+
+
+def _open_coder(spec: PackerSpec) -> tuple[Coder, Decode]:
+    graphs = dict([spec.decoder] + ([] if spec.post_filter is None else [spec.post_filter]))
+    decoder, *filters = open_sessions(graphs, SessionSpec("cpu", max_batch_rows=1))
+
+    def decode(latent: Floats) -> ImageArray:
+        (images,) = decoder.run(latent[None])
+        image: ImageArray = images[0]
+        return image
+
+    return Coder(CodeCodec.read(spec.tables, spec.tag), filters[0] if filters else None), decode
