@@ -27,9 +27,12 @@ export class Pad {
     const named = directions.map((_, i) => i).filter((i) => directions[i].name);
     const colours = named.filter((i) => directions[i].name === directions[named[0]].name);
     this.#axes = colours.length >= 3 ? colours.slice(1, 3) : named.slice(0, 2);
-    const choice = (axis, label) => make("label", { className: "field" }, label, make("select", {
-      onchange: ({ target }) => this.#turn(axis, Number(target.value), turned),
-    }, ...named.map((i) => make("option", { value: i, selected: i === this.#axes[axis] }, titleOf(directions[i])))));
+    const choice = (axis, label) => {
+      const id = `pad-${label.toLowerCase()}`;
+      const options = named.map((i) => make("option", { value: i, selected: i === this.#axes[axis] }, titleOf(directions[i])));
+      const onchange = ({ target }) => this.#turn(axis, Number(target.value), turned);
+      return make("div", { className: "field" }, make("label", { htmlFor: id }, label), make("select", { id, onchange }, ...options));
+    };
     this.#canvas = make("canvas", { width: SIDE * size.width, height: SIDE * size.height, "aria-hidden": "true" });
     this.#handle = make("div", {
       className: "pad-handle", tabIndex: 0, role: "slider", "aria-roledescription": "two-dimensional slider",

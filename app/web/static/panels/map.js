@@ -9,7 +9,7 @@ import { urlOf } from "../strips.js";
 
 /** Pixels of a car's width at each zoom. */
 const CELLS = [40, 56, 80, 112, 160, 240];
-const FIRST_ZOOM = 3;
+const FIRST_ZOOM = 2;
 const CLICK = 6;
 const KEYS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
@@ -54,7 +54,6 @@ export function mapPanel(root, context) {
 
   /** Bring a car into the middle. */
   function centre(i, behavior = "auto") {
-    cells[i].scrollIntoView({ block: "nearest", inline: "nearest" });
     const { offsetLeft, offsetTop } = cells[i].parentElement;
     const { clientWidth, clientHeight } = parts.map;
     parts.map.scrollTo({
@@ -107,6 +106,7 @@ export function mapPanel(root, context) {
     }
     event.preventDefault();
     centre(current);
+    cells[current].scrollIntoView({ block: "nearest", inline: "nearest" });
   });
 
   parts.in.addEventListener("click", () => zoomTo(zoom + 1));
