@@ -305,12 +305,14 @@ def add_fit_atlas_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--val", required=True, help="images of the same kind: the limit of what is a car")
     parser.add_argument("--more", help="other images with cars; half of them are learnt from, half measured")
     parser.add_argument("--others", help="images of other things, to count how many are told from cars")
+    parser.add_argument("--steps", type=int, help="of the likeness's training instead of the usual ones")
 
 
 def fit_atlas(options: argparse.Namespace) -> int:
     """Fit named directions, what a car looks like, and a map, and record them in the folder's model.json."""
     from model_training.atlas.fit import fit_atlas as fit
     from model_training.atlas.fit import share_of_cars
+    from model_training.atlas.likeness import STEPS
 
     size = read_model_folder(options.model).manifest.image_size
 
@@ -319,7 +321,9 @@ def fit_atlas(options: argparse.Namespace) -> int:
 
     held_out = images(options.val)
     more = None if options.more is None else images(options.more)
-    files, atlas = fit(options.model, images(options.data), held_out, None if more is None else more[::2])
+    learnt = None if more is None else more[::2]
+    steps = STEPS if options.steps is None else options.steps
+    files, atlas = fit(options.model, images(options.data), held_out, learnt, steps)
     measured = {"val": held_out}
     if more is not None:
         measured["more"] = more[1::2]

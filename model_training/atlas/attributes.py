@@ -106,10 +106,10 @@ def facing(images: ImageArray) -> Doubles:
     odd = (own - mirrored) / 2
     _, vectors = np.linalg.eigh(odd.T @ odd)
     score: Doubles = odd @ vectors[:, -1]
-    light = np.abs(np.diff(images.astype(np.float32).mean(axis=3), axis=2))
-    _, height, width = light.shape
-    upper = light[:, : height // 3]
-    bonnet = upper[:, :, width // 2 :].mean(axis=(1, 2)) - upper[:, :, : width // 2].mean(axis=(1, 2))
+    change = np.abs(np.diff(images.astype(np.float32).mean(axis=3), axis=2))
+    upper = change[:, : change.shape[1] // 3]
+    half = upper.shape[2] // 2
+    bonnet = upper[:, :, -half:].mean(axis=(1, 2)) - upper[:, :, :half].mean(axis=(1, 2))
     signed: Doubles = score * np.sign(score @ bonnet)
     return signed
 

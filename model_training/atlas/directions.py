@@ -1,6 +1,7 @@
 """Named directions: what changes in latents of photographs with one attribute, all others equal."""
 
 import logging
+from itertools import compress
 
 import numpy as np
 
@@ -12,12 +13,14 @@ from model_training.compression.shapes import find_shapes
 
 log = logging.getLogger(__name__)
 
+LEAST_SPREAD = 1e-6
+"""Standard deviation of an attribute below which images do not differ in it."""
 DECIMALS = 4
 """Of the vectors, so that they are short as JSON: a latent moves by less than what the decoder can show."""
 
 
 def fit_directions(backend: Backend, images: ImageArray) -> tuple[Direction, ...]:
-    """A direction for each attribute that has a name, from training images and their mirrored selves.
+    """A direction for each attribute that has a name and differs, by images and their mirrored selves.
 
     Latents are regressed on all attributes together: what a direction changes is the mean latent where its
     attribute is one standard deviation higher and every other one is the same. In whitened coordinates that
@@ -33,9 +36,11 @@ def fit_directions(backend: Backend, images: ImageArray) -> tuple[Direction, ...
     latents = np.concatenate(
         [backend.encode(images)[0], backend.encode(np.ascontiguousarray(images[:, :, ::-1]))[0]]
     )
-    changes = regress(latents.astype(np.float64), np.concatenate([own, own * sign]))
+    attributes = np.concatenate([own, own * sign])
+    differs = attributes.std(axis=0) > LEAST_SPREAD
+    changes = regress(latents.astype(np.float64), attributes[:, differs])
     directions = []
-    for attribute, change in zip(ATTRIBUTES.values(), changes, strict=True):
+    for attribute, change in zip(compress(ATTRIBUTES.values(), differs), changes, strict=True):
         if not attribute.name:
             continue
         length = float(np.linalg.norm(change))
@@ -48,8 +53,7 @@ def fit_directions(backend: Backend, images: ImageArray) -> tuple[Direction, ...
 
 def regress(latents: Doubles, attributes: Doubles) -> Doubles:
     """(K, L): by how much latents (N, L) change with each of attributes (N, K) that rises by one standard
-    deviation, the others equal; an attribute that never changes changes nothing."""
-    spread = attributes.std(axis=0)
-    scaled = (attributes - attributes.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    deviation, the others equal."""
+    scaled = (attributes - attributes.mean(axis=0)) / attributes.std(axis=0)
     changes: Doubles = np.linalg.lstsq(scaled, latents - latents.mean(axis=0), rcond=None)[0]
     return changes

@@ -14,7 +14,7 @@ from app.model.manifest import AtlasFiles, describe_file, read_model_folder, wri
 from app.model.prior import Prior, read_prior
 from model_training.atlas.directions import fit_directions
 from model_training.atlas.layout import fit_map
-from model_training.atlas.likeness import fit_likeness
+from model_training.atlas.likeness import STEPS, fit_likeness
 from model_training.backends.base import Backend
 from model_training.backends.onnx_backend import OnnxBackend
 
@@ -24,7 +24,7 @@ QUALITY = 40
 
 
 def fit_atlas(
-    folder: Path, images: ImageArray, held_out: ImageArray, more: ImageArray | None = None
+    folder: Path, images: ImageArray, held_out: ImageArray, more: ImageArray | None = None, steps: int = STEPS
 ) -> tuple[AtlasFiles, Atlas]:
     """Fit directions, likeness and map of an exported model, and record them in its folder.
 
@@ -33,6 +33,7 @@ def fit_atlas(
         images: training images, each of one car that fills it.
         held_out: images of the same kind that set the limit of the likeness.
         more: other images with cars, from which the likeness learns too.
+        steps: of its training.
 
     Raises:
         ModelFolderError: the folder is damaged.
@@ -45,7 +46,8 @@ def fit_atlas(
     prior = read_prior(model.content(manifest.files.prior), manifest.latent_dim)
     backend = OnnxBackend(folder)
     directions = fit_directions(backend, images)
-    likeness = fit_likeness(backend, images if more is None else np.concatenate([images, more]), held_out)
+    cars = images if more is None else np.concatenate([images, more])
+    likeness = fit_likeness(backend, cars, held_out, steps)
     seeds = fit_map(prior, directions, likeness)
     atlas = Atlas(directions, likeness, seeds, draw_sheet(backend, prior, seeds))
     (folder / TABLES).write_bytes(atlas.tables())

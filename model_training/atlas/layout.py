@@ -28,7 +28,8 @@ def fit_map(
     origin = prior.whiten(np.zeros_like(ends))
     axes = prior.whiten(ends) - origin
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
-    weights = [attribute.weight for attribute in ATTRIBUTES.values() if attribute.name]
+    known = {(one.name, one.low, one.high): one.weight for one in ATTRIBUTES.values()}
+    weights = np.array([known[one.name or "", one.low or "", one.high or ""] for one in directions])
     return seeds[arrange(prior.whiten(latents) @ axes.T * weights, shape, sweeps)]
 
 
