@@ -30,7 +30,7 @@ NOISE = 0.4
 """Added to whitened latents of both kinds, so that it learns no single image."""
 ROUNDS = 3
 """Times that strangers are made of each image."""
-FALSE_ALARMS = 0.01
+FALSE_ALARMS = 0.006
 """Share of held-out cars below the limit."""
 
 

@@ -24,7 +24,7 @@ def grey(level: int = 128) -> ImageArray:
 def test_oklab_of_known_colours() -> None:
     # Values of Ottosson (2020), "A perceptual color space for image processing".
     colours = np.array([[[255, 255, 255], [255, 0, 0], [0, 0, 255], [0, 0, 0]]], np.uint8)
-    known = [[1, 0, 0], [0.62796, 0.22486, 0.12585], [0.45201, -0.03246, -0.31153], [0, 0, 0]]
+    known = [[1.0, 0.0, 0.0], [0.62796, 0.22486, 0.12585], [0.45201, -0.03246, -0.31153], [0.0, 0.0, 0.0]]
     np.testing.assert_allclose(oklab(colours)[0], known, atol=1e-4)
 
 
