@@ -42,6 +42,7 @@ Refine = Annotated[bool, Field(description="true or false: bring the latents nea
 IGNORED = "Accepted and ignored, so that an answer is a valid body as it stands."
 ANSWERED = "As /compress answers it: its codes are taken in place of latents."
 Ignored = Annotated[Any, Field(description=IGNORED)]
+LIKENESS = "How much an image looks like one car, from 0 to 1: below 0.5 it does not. Null where none tells."
 DataURL = Annotated[
     str,
     Field(description="An image file as data URL.", pattern="^data:image/(png|webp|jpeg|avif);base64,"),
@@ -281,11 +282,7 @@ class EncodeAnswer(BaseModel):
         description="Means, refined where `refine` is true; draws around them where `sample` is."
     )
     std: list[LatentItem] = Field(description="Standard deviations, always the encoder's own.")
-    likeness: list[float] | None = Field(
-        default=None,
-        description="Whether each image looks like one car to the model, from 0 to 1: below 0.5 it does not. "
-        "Null for a model that cannot tell.",
-    )
+    likeness: list[float] | None = Field(default=None, description=LIKENESS)
 
 
 class DecodeAnswer(BaseModel):
@@ -335,11 +332,7 @@ class CompressedImage(BaseModel):
         max_length=4,
         description="Left, top, right and bottom of what is no border in the model's picture.",
     )
-    likeness: float | None = Field(
-        default=None,
-        description="Whether it looks like one car to the model, from 0 to 1: below 0.5 it does not. Null of "
-        "latents and codes, and for a model that cannot tell.",
-    )
+    likeness: float | None = Field(default=None, description=LIKENESS)
     images: list[DataURL] = Field(
         default_factory=list, description="What each decodes to, where `images` asks for it."
     )

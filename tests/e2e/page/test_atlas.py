@@ -4,36 +4,19 @@ import base64
 import io
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-
-from tests.e2e.conftest import serving
-from tests.e2e.test_page import (
-    AXE,
-    CHROMIUM,
-    DESKTOP,
-    PHONE,
-    Open,
-    Visit,
-    browser,
-    context,
-    expect_other_pixels,
-    pixels,
-    set_slider,
-    visit,
-    visiting,
-)
-
-pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
 from playwright.sync_api import FilePayload, Locator, ViewportSize, expect
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-__all__ = ["browser", "context", "visit", "visiting"]
+from tests.e2e.conftest import serving
+from tests.e2e.page.visits import DESKTOP, PHONE, Open, Visit, expect_other_pixels, pixels, set_slider
 
+AXE = Path(__file__).parents[1] / "node_modules" / "axe-core" / "axe.min.js"
 DASH, SIGMA = "\N{EN DASH}", "\N{GREEK SMALL LETTER SIGMA}"
 NAMES = [
     f"{name}: {low} {DASH} {high}"
