@@ -1,5 +1,5 @@
 // Puts the page together: the model's facts, the panels, and the way from one to another.
-import { readAddress, sayDamaged } from "./address.js";
+import { addressFor, keptState, readAddress, sayDamaged, setServed } from "./address.js";
 import { ask, onKeyNeeded } from "./api.js";
 import { carDialog, keyDialog } from "./dialogs.js";
 import { find } from "./dom.js";
@@ -17,7 +17,8 @@ const FIRST = "interpolate";
 
 function start(model) {
   showFacts(model);
-  const showCar = carDialog();
+  setServed(model);
+  const showCar = carDialog(guardFor);
   const panels = {};
   let shown = null;
 
@@ -43,13 +44,13 @@ function start(model) {
 
   /** Show a panel without asking for anything new in it. */
   function go(name) {
-    if (name !== shown) history.pushState(null, "", `#${name}`);
+    if (name !== shown) history.pushState(null, "", addressFor(name, {}));
     reveal(name);
     scrollTo(0, 0);
   }
 
   function reveal(name) {
-    if (shown && shown !== name) panels[shown].hide?.();
+    if (shown && shown !== name) panels[shown]?.hide?.();
     const isMove = shown !== null && shown !== name;
     shown = name;
     for (const panel of document.querySelectorAll(".panel")) panel.hidden = panel.id !== `panel-${name}`;
@@ -66,16 +67,26 @@ function start(model) {
     const { panel, values } = readAddress();
     const name = Object.hasOwn(MAKERS, panel) ? panel : FIRST;
     if (name !== panel) {
-      history.replaceState(null, "", `#${name}`);
+      history.replaceState(null, "", addressFor(name, {}));
       if (panel) sayDamaged();
     }
+    if (isForeign(name, values)) return reveal("foreign");
     reveal(name);
-    panels[name].show(values);
+    return panels[name].show(values, keptState(name));
+  }
+
+  /** Seeds and latents mean other cars to another model. A code alone says itself of which it is. */
+  function isForeign(name, { model: other, code }) {
+    if (other === undefined || other === model.id || (name === "compress" && code)) return false;
+    const texts = { "[data-other]": other, "[data-served]": model.id };
+    for (const [which, text] of Object.entries(texts)) find("panel-foreign").querySelector(which).textContent = text;
+    find("foreign-way").href = addressFor(name, {});
+    return true;
   }
 
   for (const [name, makePanel] of Object.entries(MAKERS)) panels[name] = makePanel(find(`panel-${name}`), context);
   onFiles((files) => {
-    if (!panels[shown].receive) go("reconstruct");
+    if (!panels[shown]) go("reconstruct");
     panels[shown].receive(files);
   });
   // To what is shown: the address of the page says which panel that is.
