@@ -15,6 +15,7 @@ export function carDialog(guardFor) {
   let shownCar = null;
   waysOut(parts.out, guarded, {
     name: "car",
+    holds: true,
     link: () => shared(shownCar),
     picture: (type) => fileOf(picture.still(SAVED_EDGE), type, 0.9),
   });

@@ -4,11 +4,13 @@ import { download } from "./files.js";
 
 const ENDINGS = { "image/png": "png", "image/webp": "webp", "image/jpeg": "jpg", "image/avif": "avif", "image/gif": "gif" };
 
+const HOLDS = "The link holds the car itself: nothing is stored here, and whoever has it sees this picture.";
+
 /**
  * Fills `host` with buttons. `link` answers an address, or null where there is none; `picture` a file of a media type;
- * `saves` are further files, {label, type, make}.
+ * `saves` are further files, {label, type, make}. Where the link `holds` a car, that is said.
  */
-export function waysOut(host, guarded, { name, link, picture, saves = [] }) {
+export function waysOut(host, guarded, { name, link, picture, saves = [], holds = false }) {
   const button = (text, work, label = text) =>
     make("button", { type: "button", "aria-label": label, onclick: guarded(work) }, text);
 
@@ -51,6 +53,7 @@ export function waysOut(host, guarded, { name, link, picture, saves = [] }) {
         const blob = await file.make();
         download(blob, `${name}.${ENDINGS[blob.type] ?? ENDINGS[file.type]}`);
       }, `Save as ${file.label}`))),
+    ...(holds ? [make("p", { className: "hint" }, HOLDS)] : []),
   );
 }
 

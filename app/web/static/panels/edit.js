@@ -172,6 +172,7 @@ export function editPanel(root, context) {
   onChosen(parts.camera, receive);
   waysOut(parts.out, guarded, {
     name: "car",
+    holds: true,
     link: async () => {
       const url = await shared(edited ?? car);
       remember();

@@ -115,6 +115,7 @@ export function reconstructPanel(root, context) {
   parts.edit.addEventListener("click", ifAny((it) => context.edit(it)));
   waysOut(parts.out, guarded, {
     name: "car",
+    holds: true,
     link: async () => {
       const url = await shared(car);
       await remember();
