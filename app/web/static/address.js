@@ -3,11 +3,17 @@
 import { say } from "./dom.js";
 
 const SETTLED = 250;
+const CAR = /c\/([^/]+)$/;
 let writing = 0;
+
+/** Where the service is. The page may stand below it, at the address of a car. */
+export const ROOT = new URL(location.pathname.replace(CAR, ""), location.origin);
 
 /** {panel, values}: the name of a panel, and its state by name. */
 export function readAddress() {
   const [panel, query = ""] = location.hash.slice(1).split("?");
+  const [, code] = CAR.exec(location.pathname) ?? [];
+  if (!panel && code) return { panel: "compress", values: { code: decodeURIComponent(code) } };
   return { panel, values: Object.fromEntries(new URLSearchParams(query)) };
 }
 
@@ -19,7 +25,7 @@ export function addressFor(panel, values) {
   const query = Object.entries(values)
     .filter(([, value]) => value !== undefined)
     .map(([name, value]) => `${name}=${encodeURIComponent(value).replaceAll("%2C", ",")}`);
-  return new URL(`#${[panel, ...(query.length ? [query.join("&")] : [])].join("?")}`, location.href).href;
+  return new URL(`#${[panel, ...(query.length ? [query.join("&")] : [])].join("?")}`, ROOT).href;
 }
 
 /** Put the state of the panel that is shown into the address, when it has settled; browsers limit how often. */

@@ -1,9 +1,9 @@
 // The service's public API. A request is {method, path, query, json, file}; request.js shows the same object as code.
+import { ROOT } from "./address.js";
 import { say } from "./dom.js";
 import { Problem } from "./problems.js";
 import { stored } from "./storage.js";
 
-const ROOT = new URL(".", document.baseURI);
 const ATTEMPTS = 4;
 const LONGEST_WAIT = 10;
 const PATIENCE = 30;

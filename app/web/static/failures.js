@@ -4,7 +4,7 @@ import { Problem } from "./problems.js";
 
 const WAITS = [5, 10, 20, 30];
 const RETURNING = new Set([0, 502, 503]);
-const INPUT = new Set([400, 413, 415, 422]);
+const INPUT = new Set(["damaged", "foreign", 400, 413, 415, 422]);
 
 let working = 0;
 let moment = 0;

@@ -1,23 +1,31 @@
 // Puts the page together: the model's facts, the panels, and the way from one to another.
-import { readAddress, sayDamaged } from "./address.js";
+import { addressFor, readAddress, sayDamaged } from "./address.js";
 import { ask, onKeyNeeded } from "./api.js";
 import { carDialog, keyDialog } from "./dialogs.js";
 import { find } from "./dom.js";
 import { asProblem, guardFor } from "./failures.js";
 import { onFiles } from "./files.js";
 import { Garage } from "./garage.js";
+import { compressPanel } from "./panels/compress.js";
 import { editPanel } from "./panels/edit.js";
 import { interpolatePanel } from "./panels/interpolate.js";
 import { reconstructPanel } from "./panels/reconstruct.js";
 import { samplePanel } from "./panels/sample.js";
 import { stored } from "./storage.js";
 
-const MAKERS = { interpolate: interpolatePanel, sample: samplePanel, edit: editPanel, reconstruct: reconstructPanel };
-const FIRST = "interpolate";
+const MAKERS = {
+  compress: compressPanel,
+  interpolate: interpolatePanel,
+  sample: samplePanel,
+  edit: editPanel,
+  reconstruct: reconstructPanel,
+};
 
 function start(model) {
   showFacts(model);
   const showCar = carDialog();
+  const makers = Object.entries(MAKERS).filter(([name]) => name !== "compress" || model.codes);
+  const [[first]] = makers;
   const panels = {};
   let shown = null;
 
@@ -43,7 +51,7 @@ function start(model) {
 
   /** Show a panel without asking for anything new in it. */
   function go(name) {
-    if (name !== shown) history.pushState(null, "", `#${name}`);
+    if (name !== shown) history.pushState(null, "", addressFor(name, {}));
     reveal(name);
     scrollTo(0, 0);
   }
@@ -64,20 +72,21 @@ function start(model) {
 
   function follow() {
     const { panel, values } = readAddress();
-    const name = Object.hasOwn(MAKERS, panel) ? panel : FIRST;
+    const name = Object.hasOwn(panels, panel) ? panel : first;
     if (name !== panel) {
-      history.replaceState(null, "", `#${name}`);
+      history.replaceState(null, "", addressFor(name, {}));
       if (panel) sayDamaged();
     }
     reveal(name);
     panels[name].show(values);
   }
 
-  for (const [name, makePanel] of Object.entries(MAKERS)) panels[name] = makePanel(find(`panel-${name}`), context);
+  for (const [name, makePanel] of makers) panels[name] = makePanel(find(`panel-${name}`), context);
   onFiles((files) => {
     if (!panels[shown].receive) go("reconstruct");
     panels[shown].receive(files);
   });
+  for (const link of document.querySelectorAll("[data-codes]")) link.hidden = !model.codes;
   // To what is shown: the address of the page says which panel that is.
   document.querySelector(".skip").addEventListener("click", (event) => {
     event.preventDefault();

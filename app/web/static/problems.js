@@ -1,6 +1,8 @@
 // What went wrong, in words for people.
 
 const WORDS = {
+  damaged: "This code is damaged: a character of it is missing or changed. Copy all of it once more.",
+  foreign: "This code is of another model, which this service does not read.",
   canvas: "The browser has no room left to draw on. Close other tabs, and try again.",
   page: "Something on this page went wrong. Try again, or load the page anew.",
   picture: "A picture came back damaged.",
