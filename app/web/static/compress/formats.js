@@ -81,7 +81,10 @@ export function curve({ stops, lengths, psnr, others }, place) {
   const up = (decibels) => HEIGHT - BOTTOM - ((HEIGHT - TOP - BOTTOM) * (decibels - floor)) / (ceiling - floor);
   const step = ceiling - floor > 15 ? 10 : 5;
   const heights = Array.from({ length: Math.floor((ceiling - floor) / step) + 1 }, (_, i) => floor + step * i);
-  const names = drawn.map(({ name, points }) => ({ name, x: across(points.at(-1)[0]) + 8, y: up(points.at(-1)[1]) + 4 }));
+  const names = drawn.map(({ name, points }) => {
+    const [x, y] = [across(points.at(-1)[0]), up(points.at(-1)[1])];
+    return x > WIDTH / 3 ? { name, x: x + 8, y: y + 4 } : { name, x: x - 4, y: y + APART };
+  });
   return draw(
     "svg",
     { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": inWords(drawn) },
@@ -92,10 +95,12 @@ export function curve({ stops, lengths, psnr, others }, place) {
     ...stops.map((bytes) => draw("text", { x: across(bytes), y: HEIGHT - 4, "text-anchor": "middle" }, String(bytes))),
     ...drawn.map(({ name, points }) => draw("path", {
       class: name === OWN ? "own" : "other",
-      d: `M${points.map(([bytes, decibels]) => `${across(bytes).toFixed(1)} ${up(decibels).toFixed(1)}`).join("L")}h.01`,
+      d: `M${points.map(([bytes, decibels]) => `${across(bytes).toFixed(1)} ${up(decibels).toFixed(1)}`).join("L")}`,
     })),
+    ...drawn.filter(({ points }) => points[0][0] === points.at(-1)[0]).map(({ points: [[bytes, decibels]] }) =>
+      draw("circle", { class: "other", cx: across(bytes), cy: up(decibels), r: 3.5 })),
     ...spread(names).map(({ name, x, y }) => draw("text", { x, y, class: name === OWN ? "own" : "other" }, name)),
-    ...(psnr[place] === null ? [] : [draw("circle", { cx: across(lengths[place]), cy: up(psnr[place]), r: 6 })]),
+    ...(psnr[place] === null ? [] : [draw("circle", { class: "own", cx: across(lengths[place]), cy: up(psnr[place]), r: 6 })]),
   );
 }
 

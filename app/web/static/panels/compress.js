@@ -90,7 +90,8 @@ export function compressPanel(root, context) {
     right.show(car.pictures[place()]);
     parts.compare.classList.toggle("single", !car.original || car.original === car.pictures[place()]);
     parts.decibels.textContent = decibels === null ? "As it came" : `${decibels.toFixed(1)} dB`;
-    for (const element of root.querySelectorAll("[data-bytes]")) element.textContent = String(length);
+    parts.length.textContent = String(length);
+    parts.budget.textContent = String(stop);
     showTiles(car, place());
     parts.curve.replaceChildren(curve(car, place()));
     parts.code.textContent = code();
