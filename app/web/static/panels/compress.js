@@ -62,6 +62,7 @@ export function compressPanel(root, context) {
     parts.overtakers.textContent = overtakers(car);
     parts.originalName.textContent = car.source.code ? "as it came" : "original";
     if (car.original) left.show(car.original);
+    parts.compare.classList.remove("waiting");
     showStop();
   }
 
@@ -84,11 +85,14 @@ export function compressPanel(root, context) {
   function showStop() {
     const [stop, length, decibels] = [car.stops[place()], car.lengths[place()], car.psnr[place()]];
     parts.title.textContent = `This car is ${length} bytes`;
+    if (!root.hidden) document.title = `${parts.title.textContent} · car-vae`;
     parts.letters.textContent = String(code().length);
     fill(parts.size);
     parts.size.setAttribute("aria-valuetext", `${stop} bytes${decibels === null ? "" : `, ${decibels.toFixed(1)} decibels`}`);
     right.show(car.pictures[place()]);
-    parts.compare.classList.toggle("single", !car.original || car.original === car.pictures[place()]);
+    const isAlone = !car.original || car.original === car.pictures[place()];
+    parts.compare.classList.toggle("single", isAlone);
+    parts.side.hidden = isAlone;
     parts.decibels.textContent = decibels === null ? "As it came" : `${decibels.toFixed(1)} dB`;
     parts.length.textContent = String(length);
     parts.budget.textContent = String(stop);
