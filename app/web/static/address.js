@@ -13,7 +13,7 @@ export const ROOT = new URL(location.pathname.replace(CAR, ""), location.origin)
 export function readAddress() {
   const [panel, query = ""] = location.hash.slice(1).split("?");
   const [, code] = CAR.exec(location.pathname) ?? [];
-  if (!panel && code) return { panel: "compress", values: { code: decodeURIComponent(code) } };
+  if (!panel && code) return { panel: "compress", values: { code } };
   return { panel, values: Object.fromEntries(new URLSearchParams(query)) };
 }
 
