@@ -18,6 +18,8 @@ export const hasCodes = () => served.codes;
 /** {panel, values}: the name of a panel, and its state by name. */
 export function readAddress() {
   const [panel, query = ""] = location.hash.slice(1).split("?");
+  const [, code] = CAR.exec(location.pathname) ?? [];
+  if (!panel && code) return { panel: "compress", values: { code } };
   return { panel, values: Object.fromEntries(new URLSearchParams(query)) };
 }
 

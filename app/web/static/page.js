@@ -6,19 +6,27 @@ import { find } from "./dom.js";
 import { asProblem, guardFor } from "./failures.js";
 import { onFiles } from "./files.js";
 import { Garage } from "./garage.js";
+import { compressPanel } from "./panels/compress.js";
 import { editPanel } from "./panels/edit.js";
 import { interpolatePanel } from "./panels/interpolate.js";
 import { reconstructPanel } from "./panels/reconstruct.js";
 import { samplePanel } from "./panels/sample.js";
 import { stored } from "./storage.js";
 
-const MAKERS = { interpolate: interpolatePanel, sample: samplePanel, edit: editPanel, reconstruct: reconstructPanel };
-const FIRST = "interpolate";
+const MAKERS = {
+  compress: compressPanel,
+  interpolate: interpolatePanel,
+  sample: samplePanel,
+  edit: editPanel,
+  reconstruct: reconstructPanel,
+};
 
 function start(model) {
   showFacts(model);
   setServed(model);
   const showCar = carDialog(guardFor);
+  const makers = Object.entries(MAKERS).filter(([name]) => name !== "compress" || model.codes);
+  const [[first]] = makers;
   const panels = {};
   let shown = null;
 
@@ -65,7 +73,7 @@ function start(model) {
 
   function follow() {
     const { panel, values } = readAddress();
-    const name = Object.hasOwn(MAKERS, panel) ? panel : FIRST;
+    const name = Object.hasOwn(panels, panel) ? panel : first;
     if (name !== panel) {
       history.replaceState(null, "", addressFor(name, {}));
       if (panel) sayDamaged();
@@ -84,11 +92,12 @@ function start(model) {
     return true;
   }
 
-  for (const [name, makePanel] of Object.entries(MAKERS)) panels[name] = makePanel(find(`panel-${name}`), context);
+  for (const [name, makePanel] of makers) panels[name] = makePanel(find(`panel-${name}`), context);
   onFiles((files) => {
     if (!panels[shown]) go("reconstruct");
     panels[shown].receive(files);
   });
+  for (const link of document.querySelectorAll("[data-codes]")) link.hidden = !model.codes;
   // To what is shown: the address of the page says which panel that is.
   document.querySelector(".skip").addEventListener("click", (event) => {
     event.preventDefault();

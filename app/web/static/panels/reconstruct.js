@@ -4,7 +4,7 @@ import { ask, askFile } from "../api.js";
 import { carFromText, carToText, codeOf, latentOf, newDraw, pictureRequest, sampleRequest, shared } from "../cars.js";
 import { Crop } from "../crop.js";
 import { latestOnly, partsOf, pauses, say } from "../dom.js";
-import { bytes, fileOf, onChosen } from "../files.js";
+import { bytes, fileOf, onChosen, urlOfFile } from "../files.js";
 import { plot } from "../latents.js";
 import { Picture, SAVED_EDGE, boxInside, loadImage, shrunk } from "../picture.js";
 import { carOfPhoto, photoRequest, photographOf, readFiles, readPhotograph, sentFile } from "../photographs.js";
@@ -71,7 +71,7 @@ export function reconstructPanel(root, context) {
   /** In the address stands what was shared; what was not is for this browser alone. */
   async function remember() {
     const code = car && carToText(car);
-    const kept = car?.own && sent ? { photo: await asUrl(sent), bytes: photograph.bytes } : {};
+    const kept = car?.own && sent ? { photo: await urlOfFile(sent), bytes: photograph.bytes } : {};
     writeAddress("reconstruct", { code }, kept);
   }
 
@@ -135,9 +135,3 @@ export function reconstructPanel(root, context) {
     receive,
   };
 }
-
-const asUrl = (file) => new Promise((resolve) => {
-  const reader = new FileReader();
-  reader.onload = () => resolve(reader.result);
-  reader.readAsDataURL(file);
-});
