@@ -10,12 +10,12 @@ from app.codes.codec import SMALLEST_BUDGET
 from app.codes.wire import LONGEST
 from app.inference.packer import MAX_BUDGETS
 from app.model.latents import MAX_SEED
-from app.model.manifest import Precision
 from app.settings import MAX_FRAMES
 
 MIN_SIZE, MAX_SIZE = 16, 2048
 MIN_WAYPOINTS, MAX_WAYPOINTS = 2, 16
 DEFAULT_STEPS = 8
+PREVIEW_SIZE = 1024
 DEFAULT_BUDGET = 94
 
 MAX_LATENT = 1e6
@@ -88,6 +88,16 @@ class ImageQuery(SizeQuery):
     """Query of the endpoints that answer images."""
 
     format: Annotated[Literal["png", "jpeg", "webp", "avif", "json"] | None, NAMED] = FORMAT
+
+
+class PreviewQuery(Options):
+    """Query of /preview."""
+
+    size: Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE), WHOLE] = Field(
+        default=PREVIEW_SIZE,
+        description=f"an integer from {MIN_SIZE} to {MAX_SIZE}: the most pixels of the longer edge",
+    )
+    format: Annotated[Literal["webp", "jpeg", "png", "avif"] | None, NAMED] = FORMAT
 
 
 class ReconstructQuery(ImageQuery):
@@ -343,89 +353,6 @@ class CompressAnswer(BaseModel):
 
     model: str
     items: list[CompressedImage]
-
-
-class PictureSize(BaseModel):
-    """Size of an image in pixels."""
-
-    width: int
-    height: int
-
-
-class DirectionAnswer(BaseModel):
-    """A direction of the latent space."""
-
-    vector: LatentItem = Field(description="A unit vector, `latent_dim` numbers.")
-    std: float = Field(description="Standard deviation of cars along it: how far one step goes.")
-    name: str | None = Field(default=None, description="What it changes; null for a principal direction.")
-    low: str | None = Field(default=None, description="What a car becomes against the vector.")
-    high: str | None = Field(default=None, description="What a car becomes along the vector.")
-
-
-class MapAnswer(BaseModel):
-    """Drawn cars in a grid, each beside others that look like it."""
-
-    seeds: list[list[int]] = Field(description="Row by row, the seed of the car that is drawn at each place.")
-    url: str = Field(
-        description="A WebP file of all these cars at the model's size, each in its place. Relative to this "
-        "answer's own; what it leads to never changes."
-    )
-
-
-class DecoderAnswer(BaseModel):
-    """A decoder that may be loaded, as an ONNX file."""
-
-    precision: Precision
-    url: str = Field(description="Relative to this answer's own; what it leads to never changes.")
-    sha256: str
-    bytes: int
-
-
-class SelfCheckAnswer(BaseModel):
-    """How the int8 decoder compares with that in float32, measured when this service started."""
-
-    grey_levels: float = Field(description="Difference of the pictures, root mean square.")
-    worst_grey_levels: float = Field(description="The same of the picture that differs most.")
-    fp32_seconds: float = Field(description="CPU time of a picture in float32.")
-    int8_seconds: float = Field(description="The same in int8.")
-
-
-class ModelAnswer(BaseModel):
-    """The served model."""
-
-    id: str
-    name: str
-    version: int
-    image_size: PictureSize
-    latent_dim: int
-    parameters: int
-    provider: str = Field(description="The execution provider the model really runs on.")
-    precision: Precision = Field(description="Of the decoder: `fp32`, or `int8` for CPUs.")
-    encoder_precision: Precision = Field(default="fp32", description="Of the encoder, the same.")
-    self_check: SelfCheckAnswer | None = Field(
-        default=None,
-        description="What decided the decoder's precision; null where there was nothing to decide.",
-    )
-    refines: bool = Field(default=False, description="Whether `refine=true` is answered.")
-    codes: bool = Field(default=False, description="Whether the model has codes.")
-    max_items: int
-    metrics: dict[str, float]
-    directions: list[DirectionAnswer] = Field(
-        description="Where cars differ most, strongest first, and then those that have names; empty for a "
-        "model without a fitted prior."
-    )
-    map: MapAnswer | None = Field(default=None, description="Null for a model without a map.")
-    decoders: list[DecoderAnswer] = Field(
-        default_factory=list,
-        description="Those that may be loaded, for decoding without requests; empty unless the service gives "
-        "them away.",
-    )
-
-
-class HealthAnswer(BaseModel):
-    """The service is well."""
-
-    status: Literal["ok"]
 
 
 class FieldProblem(BaseModel):

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from app.api.endpoints.decoder_graphs import decoder_list, map_of
 from app.api.openapi import answers, kept, problems, text_answer
 from app.api.routing import Router
-from app.api.schemas import HealthAnswer, ModelAnswer
+from app.api.service_schemas import HealthAnswer, ModelAnswer
 from app.server.entity_tags import digest, is_known
 from app.server.metrics import MEDIA_TYPE as METRICS_TYPE
 from app.state import state_of

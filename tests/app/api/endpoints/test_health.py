@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.api.schemas import ModelAnswer
+from app.api.service_schemas import ModelAnswer
 from app.errors import ModelFolderError
 from app.main import create_app
 from app.settings import Settings
