@@ -96,7 +96,7 @@ function start(model) {
 
   for (const [name, makePanel] of makers) panels[name] = makePanel(find(`panel-${name}`), context);
   onFiles((files) => {
-    if (!panels[shown]) go("reconstruct");
+    if (!panels[shown]?.receive) go("reconstruct");
     panels[shown].receive(files);
   });
   for (const link of document.querySelectorAll("[data-codes]")) link.hidden = !model.codes;

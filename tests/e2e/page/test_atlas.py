@@ -17,6 +17,7 @@ from tests.e2e.conftest import serving
 from tests.e2e.page.visits import DESKTOP, PHONE, Open, Visit, expect_other_pixels, pixels, set_slider
 
 AXE = Path(__file__).parents[1] / "node_modules" / "axe-core" / "axe.min.js"
+OF_MODEL = "(&model=car-vae/3)?"
 DASH, SIGMA = "\N{EN DASH}", "\N{GREEK SMALL LETTER SIGMA}"
 NAMES = [
     f"{name}: {low} {DASH} {high}"
@@ -81,7 +82,7 @@ def test_directions_are_named_and_do_what_they_are_named_after(visit: Visit) -> 
         expect_other_pixels(picture, plain)
         visit.settle()
         colours.append(middle(shown(picture)).mean())
-        visit.expect_address(f"edit.car=43-0&by={by(light=value)}")
+        visit.expect_address(f"edit.car=43-0&by={by(light=value)}{OF_MODEL}")
     assert colours[1] > colours[0] + 60
     expect(panel.get_by_label(NAMES[0])).to_have_attribute("aria-valuetext", f"3.0 {SIGMA} towards light")
 
@@ -108,7 +109,7 @@ def test_the_pad_moves_two_directions_by_keyboard(visit: Visit) -> None:
     handle.focus()
     for key in ("Shift+ArrowRight", "Shift+ArrowRight", "ArrowUp", "Shift+ArrowDown"):
         visit.page.keyboard.press(key)
-    visit.expect_address(f"edit.car=43-0&by={by(red=2, yellow=-0.9)}")
+    visit.expect_address(f"edit.car=43-0&by={by(red=2, yellow=-0.9)}{OF_MODEL}")
     expect(panel.get_by_label(NAMES[1])).to_have_value("2")
     expect(panel.get_by_label(NAMES[2])).to_have_value("-0.9")
     expect(handle).to_have_attribute(
@@ -122,7 +123,7 @@ def test_the_pad_moves_two_directions_by_keyboard(visit: Visit) -> None:
     expect(panel.get_by_label(NAMES[1])).to_have_value("2")
     handle.focus()
     visit.page.keyboard.press("Home")
-    visit.expect_address("edit.car=43-0")
+    visit.expect_address(f"edit.car=43-0{OF_MODEL}")
 
 
 def test_the_pad_follows_the_pointer_and_takes_other_directions(visit: Visit) -> None:
@@ -136,7 +137,7 @@ def test_the_pad_follows_the_pointer_and_takes_other_directions(visit: Visit) ->
     visit.page.mouse.down()
     visit.page.mouse.move(x + box["width"] * 2, y + box["height"] / 4, steps=4)
     visit.page.mouse.up()
-    visit.expect_address(f"edit.car=43-0&by={by(red=3, yellow=1.5)}")
+    visit.expect_address(f"edit.car=43-0&by={by(red=3, yellow=1.5)}{OF_MODEL}")
     visit.settle()
     red, green, blue = middle(shown(visit.part("edit", "picture")))
     assert red > green + 40
@@ -166,13 +167,13 @@ def test_the_map_is_wandered_over_with_the_keyboard(visit: Visit, client: httpx.
     for _ in range(3):
         visit.page.keyboard.press("ArrowUp")
     expect(focused).to_have_accessible_name("Car 6")
-    visit.expect_address("map.at=6")
+    visit.expect_address(f"map.at=6{OF_MODEL}")
     expect(panel.get_by_role("gridcell").locator("button[tabindex='0']")).to_have_count(1)
     visit.page.keyboard.press("Enter")
     dialog = visit.page.locator("dialog#car")
     expect(dialog).to_be_visible()
     dialog.get_by_role("button", name="Edit it").click()
-    visit.expect_address(f"edit.car={seeds.ravel()[5]}-0")
+    visit.expect_address(f"edit.car={seeds.ravel()[5]}-0{OF_MODEL}")
 
 
 def test_a_car_of_the_map_is_the_one_that_is_drawn(visit: Visit, client: httpx.Client) -> None:
