@@ -72,6 +72,9 @@ class ModelAnswer(BaseModel):
     refines: bool = Field(default=False, description="Whether `refine=true` is answered.")
     codes: bool = Field(default=False, description="Whether the model has codes.")
     max_items: int
+    reads_codes_of: list[str] = Field(
+        default_factory=list, description="The models whose codes are read, the served one first."
+    )
     metrics: dict[str, float]
     directions: list[DirectionAnswer] = Field(
         description="Where cars differ most, strongest first, and then those that have names; empty for a "
