@@ -45,17 +45,20 @@ async def compress(request: InferenceRequest, query: Annotated[CompressQuery, Qu
     if query.refine:
         request.vae.check_refines()
     with CancelOnDisconnect(request):
-        images, latents, sizes = await _originals(request, query)
+        images, latents, sizes, likeness = await _originals(request, query)
         packed = await codes.pack(images, latents, sizes, query.bytes, request.timings)
         if request.format == "bin":
             return file_response(request, packed[0][0].code)
-        return json_response(request, {"items": [await _item(request, query, each) for each in packed]})
+        items = [await _item(request, query, each) for each in packed]
+        for item, likely in zip(items, likeness, strict=True):
+            item["likeness"] = likely
+        return json_response(request, {"items": items})
 
 
 async def _originals(
     request: InferenceRequest, query: CompressQuery
-) -> tuple[ImageArray, Latents, Sequence[tuple[int, int]]]:
-    """What is to be coded: images, their latents, and the size of each without its border."""
+) -> tuple[ImageArray, Latents, Sequence[tuple[int, int]], Sequence[float | None]]:
+    """What is to be coded: images, their latents, the size of each without its border, and its likeness."""
     if request.has_json or request.has_npy:
         points, _ = await points_in_body(request, LatentsBody)
         _check_bin(request, query, len(points.latents))
@@ -64,7 +67,7 @@ async def _originals(
         boxes = [request.reader.box(each) for each in points.contents] if request.reader else []
         sizes = [(right - left, bottom - top) for left, top, right, bottom in boxes]
         if request.decoder is request.vae:
-            return images, points.latents, sizes or [(width, height)] * len(images)
+            return images, points.latents, sizes or [(width, height)] * len(images), [None] * len(images)
         # The latents of another model mean nothing to this one, but their images do.
         request.take_served()
         images = await _fitted(request, images, boxes)
@@ -74,7 +77,8 @@ async def _originals(
         images, sizes = await request.decode_sized(files)
     refine = request.vae.refines if query.refine is None else query.refine
     posterior = await request.vae.encode(images, request.timings, refine=refine)
-    return images, posterior.mean, sizes
+    likeness = [None] * len(images) if posterior.likeness is None else posterior.likeness.round(4).tolist()
+    return images, posterior.mean, sizes, likeness
 
 
 async def _fitted(
