@@ -10,6 +10,8 @@ const LONGEST_WAIT = 10;
 const PATIENCE = 30;
 const SLOWEST_UPLOAD = 10000;
 const LARGE = 200000;
+/** What these mean where codes are all that was sent. */
+const OF_CODES = { 400: "damaged", 409: "foreign" };
 const key = stored("sessionStorage", "car-vae key");
 
 /** The whole address of a request. */
@@ -45,7 +47,10 @@ async function send(request, read) {
     const { answer, content } = await reach(request, sentKey, read);
     if (answer.ok) return content;
     if (answer.status === 401 && (await askForKey(sentKey))) continue;
-    if (![429, 503].includes(answer.status) || attempt === ATTEMPTS) throw new Problem(answer.status, content);
+    const { status } = answer;
+    if (![429, 503].includes(status) || attempt === ATTEMPTS) {
+      throw new Problem((request.query?.code && OF_CODES[status]) || status, content);
+    }
     await pause(Number(answer.headers.get("Retry-After")) || 1);
   }
 }

@@ -106,7 +106,7 @@ async function askLatent(car) {
 
 async function askLatentOfCode(car) {
   const query = { code: [car.code, car.code], steps: 2, images: "none" };
-  const { model, latents } = await ask({ method: "GET", path: "interpolate.json", query }).catch(aboutCode);
+  const { model, latents } = await ask({ method: "GET", path: "interpolate.json", query });
   if (model !== servedModel()) throw new Problem(409);
   [car.latent] = latents;
   return car.latent;
