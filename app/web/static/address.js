@@ -20,13 +20,16 @@ export function readAddress() {
 /** Say of a link that something in it means nothing. */
 export const sayDamaged = () => say("This link is damaged: what cannot be read in it is as usual.", 8);
 
-/** The address of a panel in a state; undefined values are left out. */
+/** The address of a panel in a state; undefined values are left out. A car as it came has an address of its own. */
 export function addressFor(panel, values) {
-  const query = Object.entries(values)
-    .filter(([, value]) => value !== undefined)
-    .map(([name, value]) => `${name}=${encodeURIComponent(value).replaceAll("%2C", ",")}`);
+  const given = Object.entries(values).filter(([, value]) => value !== undefined);
+  if (panel === "compress" && given.length === 1 && values.code) return addressOfCode(values.code);
+  const query = given.map(([name, value]) => `${name}=${encodeURIComponent(value).replaceAll("%2C", ",")}`);
   return new URL(`#${[panel, ...(query.length ? [query.join("&")] : [])].join("?")}`, ROOT).href;
 }
+
+/** The address of a car itself. */
+export const addressOfCode = (code) => new URL(`c/${code}`, ROOT).href;
 
 /** Put the state of the panel that is shown into the address, when it has settled; browsers limit how often. */
 export function writeAddress(panel, values) {
