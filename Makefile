@@ -40,9 +40,9 @@ format: .venv/dev  ## bring the code into its format
 train: .venv/dev  ## train the best recipe: make train DATA=folder (without it: drawn cars)
 	$(BIN)/python -m model_training train --recipe $(RECIPE) --data $(DATA) --out $(RUN)
 
-docs: .venv/dev  ## remake the tables of settings; with VAL=folder the model's figures too
+docs: .venv/dev  ## remake the tables of settings and the figure of codes; with VAL=folder the model's other figures too
 	$(BIN)/python -m tests.deployment.settings_reference
-	$(if $(VAL),$(BIN)/python docs/figures.py --val $(VAL))
+	$(BIN)/python docs/figures.py $(if $(VAL),--val $(VAL))
 
 wheel: .venv/dev  ## dist/*.whl: the program with the model that is served
 	$(BIN)/python -m build --wheel

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.errors import ImageError, ModelFolderError, ServiceError
+from app.errors import ModelFolderError
 from app.images.decode import configure_pillow
 from app.model.manifest import read_model_folder, write_manifest
 from model_training.data.dataset import SYNTHETIC, load, load_split
@@ -298,46 +298,6 @@ def fit_codes(options: argparse.Namespace) -> int:
     return 0
 
 
-def add_compress_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help="exported model folder")
-    parser.add_argument("image", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--bytes", type=int, default=94, help="at most so many; default: %(default)s")
-
-
-def compress(options: argparse.Namespace) -> int:
-    """Turn an image into a code: a file of at most so many bytes, and the same as text."""
-    from model_training.compression.stored import compress_file
-
-    try:
-        content = options.image.read_bytes()
-        code, text = compress_file(options.model, content, options.bytes)
-        options.out.write_bytes(code)
-    except (OSError, ImageError) as error:
-        raise ValueError(f"{options.image} -> {options.out}: {error}") from error
-    print(f"{len(content):,} bytes -> {len(code):,} bytes\n{text}")
-    return 0
-
-
-def add_decompress_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help="exported model folder")
-    parser.add_argument("file", type=Path, help="what compress wrote with the same model")
-    parser.add_argument("out", type=Path)
-
-
-def decompress(options: argparse.Namespace) -> int:
-    """Turn such a file back into an image; the suffix of --out says which kind."""
-    from PIL import Image
-
-    from model_training.compression.stored import decompress_file
-
-    try:
-        Image.fromarray(decompress_file(options.model, options.file.read_bytes())).save(options.out)
-    except (OSError, ServiceError) as error:
-        raise ValueError(f"{options.file} -> {options.out}: {error}") from error
-    return 0
-
-
 def add_rate_distortion_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="exported model folder with codes")
     parser.add_argument("--data", required=True, help=f"images the model has not seen: {IMAGES}")
@@ -416,8 +376,6 @@ COMMANDS = {
     "evaluate": Command(evaluate, add_evaluate_arguments),
     "card": Command(card, add_card_arguments),
     "fit-codes": Command(fit_codes, add_fit_codes_arguments),
-    "compress": Command(compress, add_compress_arguments),
-    "decompress": Command(decompress, add_decompress_arguments),
     "rate-distortion": Command(rate_distortion, add_rate_distortion_arguments),
     "plot": Command(plot, add_plot_arguments),
 }

@@ -139,6 +139,11 @@ class Limits:
     max_items: int
     max_output_pixels: int
 
+    @property
+    def lengths(self) -> dict[str, int | None]:
+        """Those by whose names app.api.schemas gives the lengths of lists."""
+        return {"latent_dim": self.latent_dim, "max_items": self.max_items}
+
 
 def document(app: FastAPI, protected: frozenset[str], limits: Limits) -> Document:
     """The whole document, from the routes of an app; on `protected` paths an API key is asked for."""
@@ -208,6 +213,7 @@ def _fields_of_bodies(operation: Document) -> set[str]:
 def _describe_parameter(parameter: Document, limits: Limits) -> None:
     """Bring a parameter to what a query can say, and to what this service allows."""
     _plain(parameter["schema"])
+    _fill_in(parameter["schema"], limits.lengths)
     parameter["schema"].pop("description", None)  # stands with the parameter
     if parameter["name"] == "size":
         parameter["description"] += (
@@ -237,7 +243,7 @@ def _referred_schemas(described: Document, limits: Limits) -> Document:
         if name.endswith("Form"):
             for field in definitions[name]["properties"].values():
                 _plain(field)
-    _fill_in(definitions, {"latent_dim": limits.latent_dim, "max_items": limits.max_items})
+    _fill_in(definitions, limits.lengths)
     return definitions
 
 

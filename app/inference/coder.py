@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,8 +11,10 @@ from app.codes.tables import Floats
 from app.errors import ModelFolderError
 from app.images.arrays import ImageArray
 from app.images.quality import psnr, ssim
-from app.inference.session import Session
 from app.model.manifest import ModelFolder
+
+if TYPE_CHECKING:
+    from app.inference.session import Session  # who only reads what codes say needs no ONNX Runtime
 
 Decode = Callable[[Floats], ImageArray]
 """A latent (L,) float32 -> (height, width, 3) uint8."""
@@ -38,7 +41,7 @@ class PackedCode:
 class Coder:
     """Codec and post-filter of one model. Nothing in it changes, so threads may share it."""
 
-    def __init__(self, codec: CodeCodec, post_filter: Session | None) -> None:
+    def __init__(self, codec: CodeCodec, post_filter: "Session | None") -> None:
         """Put them together.
 
         Args:

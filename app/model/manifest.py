@@ -182,6 +182,16 @@ def read_model_folder(folder: Path) -> ModelFolder:
     Raises:
         ModelFolderError: something is missing, altered or not understood; the message names it in one line.
     """
+    manifest = read_manifest(folder)
+    return ModelFolder(manifest, {file: read_model_file(folder, file) for file in manifest.all_files()})
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read model.json strictly, and none of the files it names.
+
+    Raises:
+        ModelFolderError: it is missing or not understood.
+    """
     path = folder / MANIFEST_NAME
     try:
         document = path.read_bytes()
@@ -189,8 +199,7 @@ def read_model_folder(folder: Path) -> ModelFolder:
         raise ModelFolderError(
             f"{path} cannot be read ({error.strerror}); point the model folder at an exported model"
         ) from error
-    manifest = _parse(path, document)
-    return ModelFolder(manifest, {file: read_model_file(folder, file) for file in manifest.all_files()})
+    return _parse(path, document)
 
 
 def _parse(path: Path, document: bytes) -> Manifest:

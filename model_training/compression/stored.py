@@ -11,11 +11,9 @@ from app.codes.codec import CodeCodec, Filter
 from app.codes.tables import CodeTables, Floats
 from app.errors import ModelFolderError
 from app.images.arrays import ImageArray
-from app.images.decode import read_sized_image
 from app.model.manifest import CodeFiles, describe_file, read_model_folder, write_manifest
 from model_training.backends.base import Backend
-from model_training.backends.onnx_backend import BatchedSession, OnnxBackend
-from model_training.data.dataset import MAX_PIXELS
+from model_training.backends.onnx_backend import BatchedSession
 
 TABLES = "codes.npz"
 FILTER = "codes-filter.onnx"
@@ -74,33 +72,3 @@ def run_filter(graph: bytes) -> Filter:
 def decode_one(backend: Backend) -> Callable[[Floats], ImageArray]:
     """The decoder for one latent (L,)."""
     return lambda latent: backend.decode(latent[None])[0]
-
-
-def compress_file(folder: Path, content: bytes, budget: int) -> tuple[bytes, str]:
-    """The code of an image file, and its text.
-
-    Raises:
-        ImageError: the file cannot be read.
-        ModelFolderError: the folder has no codes, or is damaged.
-        ValueError: the budget is too small.
-    """
-    codec, _ = open_codes(folder)
-    backend = OnnxBackend(folder)
-    image, size = read_sized_image(content, backend.width, backend.height, MAX_PIXELS)
-    mean, _ = backend.encode(image[None])
-    latent = backend.refine(image[None], mean)[0]
-    (code,) = codec.pack(image, latent, size, decode_one(backend), [budget])
-    return code, wire.to_text(code)
-
-
-def decompress_file(folder: Path, code: bytes) -> ImageArray:
-    """The image of a code, in the shape of the original.
-
-    Raises:
-        DamagedCode, WrongModel: see CodeCodec.unpack.
-        ModelFolderError: the folder has no codes, or is damaged.
-    """
-    codec, post_filter = open_codes(folder)
-    content = codec.unpack(code)
-    decoded = decode_one(OnnxBackend(folder))(codec.latent(content))
-    return np.ascontiguousarray(codec.picture(content, decoded, post_filter).cropped())

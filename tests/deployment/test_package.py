@@ -9,10 +9,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from app.model.default_model import DEFAULT_MODEL, default_model_dir
+from model_training.data.synthetic import draw_cars
 from tests.deployment.test_images import PYPROJECT
 from tests.e2e.conftest import ROOT, serving
+from tests.images import array_of, file_of
 
 VERSION = PYPROJECT["project"]["version"]
 
@@ -74,6 +77,15 @@ def test_it_requires_one_onnx_runtime(wheel: Path) -> None:
 
 def test_it_says_its_version(program: Path, tmp_path: Path) -> None:
     assert subprocess.check_output([program, "--version"], cwd=tmp_path, text=True) == f"car-vae {VERSION}\n"
+
+
+def test_it_compresses_with_the_model_inside(program: Path, tmp_path: Path) -> None:
+    (tmp_path / "car.png").write_bytes(file_of(Image.fromarray(draw_cars(1, 300, 200, seed=7)[0])))
+    compressed = subprocess.check_output([program, "compress", "car.png", "--text"], cwd=tmp_path, text=True)
+    with_this = [sys.executable, "-m", "app", "compress", str(tmp_path / "car.png"), "--text"]
+    assert compressed == subprocess.check_output(with_this, cwd=ROOT, text=True)
+    picture = subprocess.check_output([program, "decompress", compressed.strip()], cwd=tmp_path)
+    assert array_of(picture).shape == (64, 96, 3)
 
 
 def test_it_serves_from_an_empty_folder(

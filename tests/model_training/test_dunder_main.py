@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.codes.wire import from_text
+from app.commands.model import open_compressor
 from app.images.arrays import ImageArray
-from app.images.quality import psnr
 from app.model.manifest import read_model_folder
 from model_training import __main__ as commands
 from model_training.evaluation import simclr
@@ -131,38 +130,26 @@ def test_plot_draws_each_figure_of_a_run(
     assert standard.tobytes() != fitted.tobytes()
 
 
-def test_an_image_becomes_a_few_bytes_and_an_image_again(
+def test_codes_are_fitted_and_measured(
     folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model, image = str(write_tiny_model(tmp_path / "tiny-vae" / "1")), str(Path(folder) / "3.png")
-    small, back, rates = tmp_path / "car.bin", tmp_path / "back.png", tmp_path / "rates.json"
-    assert commands.main(["compress", model, image, str(small)]) == 1
-    assert "has no codes" in capsys.readouterr().err
-    assert commands.main(["fit-codes", model, "--data", folder]) == 0
-    files = read_model_folder(Path(model)).manifest.codes
+    model, rates = write_tiny_model(tmp_path / "tiny-vae" / "1"), tmp_path / "rates.json"
+    assert commands.main(["fit-codes", str(model), "--data", folder]) == 0
+    files = read_model_folder(model).manifest.codes
     assert files is not None
     assert json.loads(capsys.readouterr().out) == dataclasses.asdict(files)
-    quality = []
+    content, quality = (Path(folder) / "3.png").read_bytes(), []
+    compressor = open_compressor(model)
     for budget in (30, 200):
-        assert commands.main(["compress", model, image, str(small), "--bytes", str(budget)]) == 0
-        assert small.stat().st_size <= budget
-        size, text = capsys.readouterr().out.splitlines()
-        assert size.endswith(f"-> {small.stat().st_size} bytes")
-        assert from_text(text) == small.read_bytes()
-        assert commands.main(["decompress", model, str(small), str(back)]) == 0
-        with Image.open(image) as original, Image.open(back) as decompressed:
-            quality.append(psnr(np.asarray(original)[None], np.asarray(decompressed)[None])[0])
+        packed = compressor.compress(content, budget)
+        assert len(packed.code) <= budget
+        quality.append(packed.psnr)
     assert quality[1] > quality[0] + 2
-    assert commands.main(["rate-distortion", model, "--data", folder, "--out", str(rates)]) == 0
-    told = ["plot", model, "--data", folder, "--out", str(tmp_path / "plots"), "--rates", str(rates)]
+    assert commands.main(["rate-distortion", str(model), "--data", folder, "--out", str(rates)]) == 0
+    told = ["plot", str(model), "--data", folder, "--out", str(tmp_path / "plots"), "--rates", str(rates)]
     assert commands.main(told) == 0
     with Image.open(tmp_path / "plots" / "rate-distortion.png") as figure:
         assert np.asarray(figure).std() > 10
-    assert commands.main(["decompress", model, image, str(back)]) == 1
-    assert commands.main(["compress", model, str(small), str(back)]) == 1
-    assert commands.main(["compress", model, image, str(small), "--bytes", "9"]) == 1
-    assert commands.main(["decompress", model, str(small), str(tmp_path / "car.nothing")]) == 1
-    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_resumed_training_goes_on_to_more_epochs(

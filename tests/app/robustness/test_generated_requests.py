@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from app.api.openapi import Limits
 from app.main import create_app
 from app.settings import Settings
 from tests.performance.service import Running, running
-from tests.tiny_model import LATENT_DIM
+from tests.tiny_model import LATENT_DIM, write_tiny_model
 
 EXAMPLES = 60
 """Requests for each operation that negotiates, and for each of the service itself."""
@@ -26,8 +25,10 @@ SEEN: Counter[int] = Counter()
 
 
 @pytest.fixture(scope="module")
-def service(model_folder: Path) -> Iterator[Running]:
-    with running(model_folder, log_level="warning") as service:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("models") / "tiny-vae" / "1"
+    write_tiny_model(folder, refiner=True, codes=True)
+    with running(folder, log_level="warning") as service:
         yield service
     print(f"answers by status: {dict(sorted(SEEN.items()))}, {SEEN.total()} in all")
 

@@ -1,18 +1,15 @@
 """Codes of a model folder: recorded with their hashes, and opened from there."""
 
-import io
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from app.codes.wire import from_text, tag_of
-from app.errors import DamagedCode, ModelFolderError
+from app.codes.wire import tag_of
+from app.errors import ModelFolderError
 from app.model.manifest import read_model_folder
-from model_training.compression.stored import compress_file, decompress_file, open_codes, write_codes
+from model_training.compression.stored import open_codes, write_codes
 from tests.app.codes.tiny_codes import tiny_tables
-from tests.tiny_model import random_images, write_tiny_model
+from tests.tiny_model import write_tiny_model
 
 
 @pytest.fixture
@@ -34,16 +31,3 @@ def test_the_manifest_names_tag_and_file(folder: Path) -> None:
 def test_a_folder_without_codes_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(ModelFolderError, match="fit-codes"):
         open_codes(write_tiny_model(tmp_path / "tiny-vae" / "1"))
-
-
-def test_an_image_file_becomes_a_code_and_comes_back_in_its_shape(folder: Path) -> None:
-    file = io.BytesIO()
-    Image.fromarray(random_images(1)[0]).resize((30, 40)).save(file, "PNG")
-    code, text = compress_file(folder, file.getvalue(), 120)
-    assert len(code) <= 120
-    assert from_text(text) == code
-    image = decompress_file(folder, code)
-    assert image.shape == (16, 12, 3)
-    assert image.dtype == np.uint8
-    with pytest.raises(DamagedCode):
-        decompress_file(folder, code[:-1])

@@ -1,0 +1,1 @@
+"""The commands that turn images into codes and back without serving, in one thread."""
