@@ -11,7 +11,8 @@ from app.api.json_body import parse_json
 from app.api.schemas import Options
 from app.api.validation import check_numbers, known_model, listed_codes, read_latents, refuse_unknown
 from app.codes import wire
-from app.codes.codec import CodeContent, CodeImage
+from app.codes.codec import CodeImage
+from app.codes.content import CodeContent
 from app.errors import DamagedCode, InvalidField, UnsupportedBody, WrongModel
 from app.images.arrays import ImageArray
 from app.images.worker_pool import ItemError

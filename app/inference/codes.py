@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from app.codes.codec import CodeContent, CodeImage
+from app.codes.codec import CodeImage
+from app.codes.content import CodeContent
 from app.images.arrays import ImageArray
 from app.inference.batcher import BatchObserver
 from app.inference.coder import Coder, PackedCode, read_codec
