@@ -26,7 +26,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """In place of the client of the trained model, which has no codes."""
     folder = tmp_path_factory.mktemp("codes")
     model = write_tiny_model(folder / "tiny-vae" / "1", codes=True, refiner=True)
-    with serving(model, folder / "service.log") as client:
+    with serving(model, folder / "service.log", queue_timeout="60") as client:
         yield client
 
 
