@@ -58,11 +58,14 @@ SECURITY_SCHEMES = {
 }
 
 
-def answers(model: type[BaseModel], query: type[schemas.Options] | None = None, *headers: str) -> Responses:
+def answers(
+    model: type[BaseModel] | None, query: type[schemas.Options] | None = None, *headers: str
+) -> Responses:
     """The response 200: `model` as JSON, and files in the other formats that `query` offers."""
     formats: tuple[Format, ...] = ("json",) if query is None else offered_formats(query)
     content = {
-        REPRESENTATIONS[name].media_type: _schema(model) if name == "json" else FILE for name in formats
+        REPRESENTATIONS[name].media_type: _schema(model) if name == "json" and model else FILE
+        for name in formats
     }
     return {200: {"description": "OK", "headers": _headers(*headers), "content": content}}
 

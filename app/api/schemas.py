@@ -16,6 +16,7 @@ from app.settings import MAX_FRAMES
 MIN_SIZE, MAX_SIZE = 16, 2048
 MIN_WAYPOINTS, MAX_WAYPOINTS = 2, 16
 DEFAULT_STEPS = 8
+PREVIEW_SIZE = 1024
 DEFAULT_BUDGET = 94
 
 MAX_LATENT = 1e6
@@ -90,6 +91,16 @@ class ImageQuery(SizeQuery):
     """Query of the endpoints that answer images."""
 
     format: Annotated[Literal["png", "jpeg", "webp", "avif", "json"] | None, NAMED] = FORMAT
+
+
+class PreviewQuery(Options):
+    """Query of /preview."""
+
+    size: Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE), WHOLE] = Field(
+        default=PREVIEW_SIZE,
+        description=f"an integer from {MIN_SIZE} to {MAX_SIZE}: the most pixels of the longer edge",
+    )
+    format: Annotated[Literal["webp", "jpeg", "png", "avif"] | None, NAMED] = FORMAT
 
 
 class ReconstructQuery(ImageQuery):

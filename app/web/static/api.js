@@ -3,11 +3,13 @@ import { ROOT } from "./address.js";
 import { say } from "./dom.js";
 import { Problem } from "./problems.js";
 import { stored } from "./storage.js";
+import { upload } from "./upload.js";
 
 const ATTEMPTS = 4;
 const LONGEST_WAIT = 10;
 const PATIENCE = 30;
 const SLOWEST_UPLOAD = 10000;
+const LARGE = 200000;
 const key = stored("sessionStorage", "car-vae key");
 
 /** The whole address of a request. */
@@ -65,9 +67,10 @@ async function reach(request, sentKey, read) {
   const timer = setTimeout(() => deadline.abort(), seconds * 1000);
   try {
     const options = { method: request.method, headers, body, signal: deadline.signal };
-    const answer = await fetch(addressOf(request), options);
+    const answer = await (request.file?.size > LARGE ? upload : fetch)(addressOf(request), options);
     return { answer, content: answer.ok ? await read(answer) : await answer.json().catch(() => null) };
-  } catch {
+  } catch (error) {
+    if (error instanceof Problem) throw error;
     throw new Problem(deadline.signal.aborted ? "slow" : 0);
   } finally {
     clearTimeout(timer);

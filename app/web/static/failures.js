@@ -53,7 +53,9 @@ export function guardFor(place) {
       }
     } catch (error) {
       failures.delete(work); // so that it comes last
-      failures.set(work, { problem: asProblem(error), at: (moment += 1), again: () => run(...values) });
+      const problem = asProblem(error);
+      const again = () => run(...(problem.left ? [problem.left] : values));
+      failures.set(work, { problem, at: (moment += 1), again });
     } finally {
       working -= 1;
       document.documentElement.toggleAttribute("data-busy", working > 0);

@@ -1,5 +1,5 @@
 // Puts the page together: the model's facts, the panels, and the way from one to another.
-import { addressFor, readAddress, sayDamaged } from "./address.js";
+import { addressFor, keptState, readAddress, sayDamaged, setServed } from "./address.js";
 import { ask, onKeyNeeded } from "./api.js";
 import { carDialog, keyDialog } from "./dialogs.js";
 import { find } from "./dom.js";
@@ -23,7 +23,8 @@ const MAKERS = {
 
 function start(model) {
   showFacts(model);
-  const showCar = carDialog();
+  setServed(model);
+  const showCar = carDialog(guardFor);
   const makers = Object.entries(MAKERS).filter(([name]) => name !== "compress" || model.codes);
   const [[first]] = makers;
   const panels = {};
@@ -57,7 +58,7 @@ function start(model) {
   }
 
   function reveal(name) {
-    if (shown && shown !== name) panels[shown].hide?.();
+    if (shown && shown !== name) panels[shown]?.hide?.();
     const isMove = shown !== null && shown !== name;
     shown = name;
     for (const panel of document.querySelectorAll(".panel")) panel.hidden = panel.id !== `panel-${name}`;
@@ -77,13 +78,23 @@ function start(model) {
       history.replaceState(null, "", addressFor(name, {}));
       if (panel) sayDamaged();
     }
+    if (isForeign(name, values)) return reveal("foreign");
     reveal(name);
-    panels[name].show(values);
+    return panels[name].show(values, keptState(name));
+  }
+
+  /** Seeds and latents mean other cars to another model. A code alone says itself of which it is. */
+  function isForeign(name, { model: other, code }) {
+    if (other === undefined || other === model.id || (name === "compress" && code)) return false;
+    const texts = { "[data-other]": other, "[data-served]": model.id };
+    for (const [which, text] of Object.entries(texts)) find("panel-foreign").querySelector(which).textContent = text;
+    find("foreign-way").href = addressFor(name, {});
+    return true;
   }
 
   for (const [name, makePanel] of makers) panels[name] = makePanel(find(`panel-${name}`), context);
   onFiles((files) => {
-    if (!panels[shown].receive) go("reconstruct");
+    if (!panels[shown]) go("reconstruct");
     panels[shown].receive(files);
   });
   for (const link of document.querySelectorAll("[data-codes]")) link.hidden = !model.codes;

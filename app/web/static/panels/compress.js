@@ -1,19 +1,20 @@
 // A car as a short code: beside the original, at each number of bytes, and beside other formats of as many.
 import { addressOfCode, sayDamaged, writeAddress } from "../address.js";
-import { drawFromText, drawToText, newDraw, sentEdge } from "../cars.js";
+import { drawFromText, drawToText, newDraw } from "../cars.js";
 import { STOPS, carAtAllStops } from "../compress/cars.js";
 import { curve, makeTiles, overtakers } from "../compress/formats.js";
 import { Crop } from "../crop.js";
 import { copy, fill, latestOnly, make, partsOf, pauses, say } from "../dom.js";
-import { download, fileOf, onChosen } from "../files.js";
-import { Picture, penOf, shrunk } from "../picture.js";
+import { download, fileOf, onChosen, urlOfFile } from "../files.js";
+import { photographOf, readFiles, readPhotograph, sentFile } from "../photographs.js";
+import { Picture, SAVED_EDGE, enlarged, loadImage, shrunk } from "../picture.js";
 import { requestView } from "../request.js";
 
 const USUAL = 94;
 /** As early.js asks for it. */
 const FIRST = { seed: 28, index: 0, temperature: 1, prior: "fitted" };
-const QUALITY = 0.95;
-const SAVED_EDGE = 1024;
+/** Of what is shown as the original: more than a screen tells beside the model's picture. */
+const ORIGINAL_EDGE = 384;
 const NO_CODE = new Set(["damaged", "foreign"]);
 
 export function compressPanel(root, context) {
@@ -110,18 +111,21 @@ export function compressPanel(root, context) {
   // Photographs.
 
   async function send(area) {
-    const cut = shrunk(photo, sentEdge(size), area);
     sent = JSON.stringify(area);
-    await open({ file: await fileOf(cut, "image/jpeg", QUALITY), original: cut });
+    await open({ file: await sentFile(photo, size, area), original: shrunk(photo, ORIGINAL_EDGE, area) });
   }
 
-  /** A picture the browser cannot show may still be one that the service reads: it has the last word. */
-  const take = latestOnly(guarded(async (file) => {
-    photo = await createImageBitmap(file).catch(() => null);
-    if (!photo) return open({ file, original: null });
+  async function take({ picture }) {
+    photo = picture;
     const { width, height } = photo;
     await send({ x: 0, y: 0, width, height });
     if (parts.framing.open) crop.load(photo);
+  }
+
+  const receive = latestOnly(guarded(async (files) => {
+    const { found, failure } = await readFiles(files, readPhotograph, { one: true });
+    if (found.length) await take(found[0]);
+    if (failure) throw failure;
   }));
 
   const paused = pauses();
@@ -129,8 +133,8 @@ export function compressPanel(root, context) {
     if (await paused() && JSON.stringify(crop.area) !== sent) await send(crop.area);
   });
 
-  onChosen(parts.file, ([file]) => take(file));
-  onChosen(parts.camera, ([file]) => take(file));
+  onChosen(parts.file, receive);
+  onChosen(parts.camera, receive);
   parts.framing.addEventListener("toggle", () => { if (parts.framing.open && photo) crop.load(photo); });
   parts.whole.addEventListener("click", () => crop.whole());
   parts.fit.addEventListener("click", () => crop.fit(size.width / size.height));
@@ -162,7 +166,13 @@ export function compressPanel(root, context) {
     return { code: shared === code() ? shared : undefined };
   }
 
-  const writeState = () => writeAddress("compress", state());
+  /** A photograph that is not in the address is kept for this browser alone: reloading finds it. */
+  async function writeState() {
+    const photo = car.source.file && await urlOfFile(car.source.file);
+    if (!car) return;
+    const values = state();
+    writeAddress("compress", values, photo && !values.code ? { photo } : {});
+  }
 
   async function showQr() {
     const { qrPicture } = await import("../compress/qr.js");
@@ -203,7 +213,7 @@ export function compressPanel(root, context) {
   });
 
   return {
-    show({ car: drawn, code: given, bytes }) {
+    async show({ car: drawn, code: given, bytes }, { photo: kept }) {
       const stop = bytes === undefined ? undefined : Number(bytes);
       if (bytes !== undefined && !STOPS.includes(stop)) sayDamaged();
       if (given !== undefined) {
@@ -212,10 +222,11 @@ export function compressPanel(root, context) {
       }
       const draw = drawn === undefined ? null : drawFromText(drawn);
       if (drawn !== undefined && !draw) sayDamaged();
-      if (draw || !car) open({ draw: draw ?? FIRST }, stop);
+      if (!drawn && !car && kept) take(photographOf(await loadImage(kept)));
+      else if (draw || !car) open({ draw: draw ?? FIRST }, stop);
       else writeState();
     },
-    receive: ([file]) => take(file),
+    receive,
   };
 }
 
@@ -223,11 +234,3 @@ export function compressPanel(root, context) {
 const codeIn = (text) => /(?:\/c\/|[?&]code=)([\w-]+)/.exec(text)?.[1] ?? text.replace(/\s/g, "");
 
 const bytesOf = (code) => Uint8Array.from(atob(code.replaceAll("-", "+").replaceAll("_", "/")), (letter) => letter.codePointAt(0));
-
-/** A picture with its longer edge at `edge` pixels. */
-function enlarged(picture, edge) {
-  const scale = edge / Math.max(picture.width, picture.height);
-  const canvas = make("canvas", { width: Math.round(picture.width * scale), height: Math.round(picture.height * scale) });
-  penOf(canvas).drawImage(picture, 0, 0, canvas.width, canvas.height);
-  return canvas;
-}

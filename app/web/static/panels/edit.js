@@ -1,17 +1,20 @@
 // A car moved along the principal directions of the latent space.
-import { addressFor, sayDamaged, writeAddress } from "../address.js";
-import { carOf, drawFromText, drawToText, latentOf, newDraw } from "../cars.js";
-import { copy, fill, latestOnly, make, partsOf, passFocus, pauses, say } from "../dom.js";
+import { sayDamaged, writeAddress } from "../address.js";
+import { carFromText, carOf, carOfKept, carOfLatent, carToText, codeOf, keptOf, latentOf, newDraw, pictureRequest, shared } from "../cars.js";
+import { fill, latestOnly, make, partsOf, passFocus, pauses } from "../dom.js";
+import { fileOf, onChosen } from "../files.js";
 import { along } from "../latents.js";
-import { Picture } from "../picture.js";
+import { carReader, readFiles } from "../photographs.js";
+import { Picture, SAVED_EDGE } from "../picture.js";
 import { requestView } from "../request.js";
+import { waysOut } from "../sharing.js";
 import { columnsOf, pictures, urlOf } from "../strips.js";
 
 const REACH = 3;
 const DEFAULT = "43-0";
 
 export function editPanel(root, context) {
-  const { directions, image_size: size, max_items: most } = context.model;
+  const { directions, image_size: size, latent_dim: numbers, max_items: most } = context.model;
   const parts = partsOf(root);
   const picture = new Picture(parts.picture);
   const showRequest = requestView(parts.request, "edit");
@@ -27,9 +30,21 @@ export function editPanel(root, context) {
 
   const amounts = () => sliders.map(({ input }) => Number(input.value));
   const isMoved = () => amounts().some(Boolean);
-  const state = () => ({
-    car: car?.draw ? drawToText(car.draw) : undefined,
-    by: car?.draw && isMoved() ? amounts().join(",") : undefined,
+  const by = () => (isMoved() ? amounts().join(",") : undefined);
+
+  /** What the address cannot hold of a car stays in this browser: reloading and going back find it there. */
+  function remember() {
+    const text = car && carToText(car);
+    if (text) writeAddress("edit", { [car.draw ? "car" : "code"]: text, by: by() });
+    else writeAddress("edit", {}, car?.latent ? { car: keptOf(car), by: by() } : {});
+  }
+
+  /** An edited car that is edited further gets into the address as its code, once that is there. */
+  const codify = guarded(async () => {
+    const base = car;
+    if (carToText(base) || base.own) return;
+    await codeOf(base);
+    if (base === car) remember();
   });
 
   const decodeRequest = (latents) => ({
@@ -40,15 +55,14 @@ export function editPanel(root, context) {
 
   const load = latestOnly(guarded(async () => {
     const base = car;
-    const start = await latentOf(base);
-    const latent = isMoved() ? along(start, directions, amounts()) : start;
-    const request = decodeRequest([latent]);
+    const latent = isMoved() ? along(await latentOf(base), directions, amounts()) : null;
+    const request = latent ? decodeRequest([latent]) : await pictureRequest(base, "webp");
     showRequest(request);
     const [canvas] = await pictures(request, 1, 1, size);
     if (base !== car) return;
     picture.show(canvas);
-    if (latent === start) base.image ??= urlOf(canvas);
-    edited = latent === start ? base : { latent, image: urlOf(canvas), name: `${base.name}, edited`, draw: null };
+    if (!latent) base.image ??= urlOf(canvas);
+    edited = latent ? carOfLatent(latent, urlOf(canvas), `${base.name}, edited`, base) : base;
   }));
   const paused = pauses();
   const loadAtRest = guarded(async () => { if (await paused()) await load(); });
@@ -96,7 +110,7 @@ export function editPanel(root, context) {
       input.setAttribute("aria-valuetext", output.textContent || "0");
     }
     enable();
-    writeAddress("edit", state());
+    remember();
     return reload();
   }
 
@@ -128,7 +142,7 @@ export function editPanel(root, context) {
     past = [];
     const changing = setAmounts(values);
     settled = amounts();
-    return Promise.all([changing, loadEnds()]);
+    return Promise.all([changing, loadEnds(), codify()]);
   }
 
   parts.undo.addEventListener("click", () => {
@@ -148,21 +162,38 @@ export function editPanel(root, context) {
     if (edited) context.interpolate([car, edited]);
   });
   parts.another.addEventListener("click", () => setCar(carOf(newDraw())));
-  parts.link.addEventListener("click", () => {
-    if (car?.draw) copy(addressFor("edit", state()), "Link copied.");
-    else say("A photograph or an edited car never goes into the address, so there is no link to it.");
+  const readCar = carReader(size);
+  const receive = guarded(async (files) => {
+    const { found, failure } = await readFiles(files, readCar, { one: true });
+    if (found.length) await setCar(found[0]);
+    if (failure) throw failure;
+  });
+  onChosen(parts.photo, receive);
+  onChosen(parts.camera, receive);
+  waysOut(parts.out, guarded, {
+    name: "car",
+    holds: true,
+    link: async () => {
+      const url = await shared(edited ?? car);
+      remember();
+      return url;
+    },
+    picture: (type) => fileOf(picture.still(SAVED_EDGE), type, 0.9),
   });
 
   return {
-    show: guarded(async ({ car: text, by }) => {
-      const asked = text === undefined ? null : drawFromText(text);
-      const amounts = (by ?? "").split(",").map(Number);
+    show: guarded(async ({ car: drawn, code, by: moved }, kept) => {
+      const text = drawn ?? code;
+      const asked = text === undefined ? carOfKept(kept.car, numbers) : carFromText(text);
+      const far = String(moved ?? kept.by ?? "");
+      const amounts = far.split(",").map(Number);
       const isSound = amounts.length <= sliders.length && amounts.every((amount) => Math.abs(amount) <= REACH);
-      if ((text !== undefined && !asked) || (by && !isSound)) sayDamaged();
-      const draw = asked ?? (car ? null : drawFromText(DEFAULT));
-      if (draw) await setCar(carOf(draw), asked ? amounts : []);
-      else writeAddress("edit", state());
+      if ((text !== undefined && !asked) || (far && !isSound)) sayDamaged();
+      const next = asked ?? (car ? null : carFromText(DEFAULT));
+      if (next) await setCar(next, asked ? amounts : []);
+      else remember();
     }),
+    receive,
     /** Edit this car. */
     take: (next) => setCar(next),
   };
