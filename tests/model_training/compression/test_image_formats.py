@@ -42,7 +42,7 @@ def test_settings_that_another_one_beats_are_left_out(cars: ImageArray) -> None:
 
 def test_a_hash_has_a_point_for_each_length_that_every_image_has(cars: ImageArray) -> None:
     blurred = hash_curve("BlurHash", blur_hashes, cars[:3])
-    assert [point.setting for point in blurred.points][0] == "20 bytes"
+    assert blurred.points[0].setting == "20 bytes"
     assert all(point.bytes <= int(point.setting.split()[0]) for point in blurred.points)
     assert blurred.points[-1].psnr > blurred.points[0].psnr
     (only,) = hash_curve("ThumbHash", thumb_hashes, cars[:3]).points
@@ -50,9 +50,9 @@ def test_a_hash_has_a_point_for_each_length_that_every_image_has(cars: ImageArra
 
 
 def test_a_format_that_is_all_of_it_has_no_bare_curve(cars: ImageArray) -> None:
-    def encode(image: Image.Image, quality: int) -> tuple[bytes, int]:
+    def encode(image: Image.Image, level: int) -> tuple[bytes, int]:
         file = io.BytesIO()
-        image.save(file, "PNG")
+        image.save(file, "PNG", compress_level=level)
         return file.getvalue(), len(file.getvalue())
 
     (curve,) = format_curves(ImageFormat("x", encode, [(1, 1)]), cars[:2])
