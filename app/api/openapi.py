@@ -12,8 +12,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.api import schemas
-from app.api.content_negotiation import REPRESENTATIONS, Format, offered_formats, path_with
+from app.api import schemas, service_schemas
+from app.api.content_negotiation import REPRESENTATIONS, Format, format_of, offered_formats, path_with
 from app.server.problem_details import MEDIA_TYPE as PROBLEM_TYPE
 
 Document = dict[str, Any]
@@ -83,9 +83,16 @@ def text_answer() -> Responses:
     return {200: {"description": "OK", "headers": _headers(), "content": content}}
 
 
-def file_answer(media_type: str) -> Responses:
+def file_answer(media_type: str, *headers: str) -> Responses:
     """The response 200 of a file."""
-    return {200: {"description": "OK", "headers": _headers(), "content": {media_type: FILE}}}
+    return {200: {"description": "OK", "headers": _headers(*headers), "content": {media_type: FILE}}}
+
+
+def path_text(name: str, description: str) -> Document:
+    """A text in the path of an endpoint that reads it itself."""
+    schema = {"type": "string"}
+    place = {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
+    return {"parameters": [place]}
 
 
 def parameters(query: type[BaseModel]) -> Document:
@@ -186,6 +193,9 @@ def _in_each_format(path: str, operation: Document) -> Iterator[tuple[str, Docum
     parameters = [each for each in operation.get("parameters", ()) if each["name"] != "format"]
     if parameters == operation.get("parameters", []):
         return
+    if format_of(path) is not None:  # it names one itself
+        operation["parameters"] = parameters
+        return
     answer = operation["responses"]["200"]
     body = operation.get("requestBody")
     for name, representation in REPRESENTATIONS.items():
@@ -210,7 +220,13 @@ def _fields_of_bodies(operation: Document) -> set[str]:
     """The fields of all bodies of an operation."""
     content = operation.get("requestBody", {}).get("content", {})
     references = {each["schema"].get("$ref", "").rpartition("/")[2] for each in content.values()} - {""}
-    return {field for name in references for field in getattr(schemas, name).model_fields}
+    return {field for name in references for field in _schema_named(name).model_fields}
+
+
+def _schema_named(name: str) -> type[BaseModel]:
+    module = schemas if hasattr(schemas, name) else service_schemas
+    found: type[BaseModel] = getattr(module, name)
+    return found
 
 
 def _describe_parameter(parameter: Document, limits: Limits) -> None:
@@ -236,10 +252,10 @@ def _plain(schema: Document) -> None:
 
 
 def _referred_schemas(described: Document, limits: Limits) -> Document:
-    """The models of app.api.schemas that the operations refer to."""
+    """The models of both modules of schemas that the operations refer to."""
     names = sorted(set(re.findall(REF.format(model=r"(\w+)"), str(described["paths"]))))
     models: list[tuple[type[BaseModel], Literal["validation"]]] = [
-        (getattr(schemas, name), "validation") for name in names
+        (_schema_named(name), "validation") for name in names
     ]
     definitions: Document = models_json_schema(models, ref_template=REF)[1]["$defs"]
     for name in names:

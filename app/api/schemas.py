@@ -10,7 +10,6 @@ from app.codes.codec import SMALLEST_BUDGET
 from app.codes.wire import LONGEST
 from app.inference.packer import MAX_BUDGETS
 from app.model.latents import MAX_SEED
-from app.model.manifest import Precision
 from app.settings import MAX_FRAMES
 
 MIN_SIZE, MAX_SIZE = 16, 2048
@@ -43,6 +42,7 @@ Refine = Annotated[bool, Field(description="true or false: bring the latents nea
 IGNORED = "Accepted and ignored, so that an answer is a valid body as it stands."
 ANSWERED = "As /compress answers it: its codes are taken in place of latents."
 Ignored = Annotated[Any, Field(description=IGNORED)]
+LIKENESS = "How much an image looks like one car, from 0 to 1: below 0.5 it does not. Null where none tells."
 DataURL = Annotated[
     str,
     Field(description="An image file as data URL.", pattern="^data:image/(png|webp|jpeg|avif);base64,"),
@@ -70,13 +70,16 @@ class EncodeQuery(Options):
     format: Annotated[Literal["json", "npy"] | None, NAMED] = FORMAT
 
 
+Size = Annotated[
+    Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE), WHOLE] | None,
+    Field(description=f"an integer from {MIN_SIZE} to {MAX_SIZE}: pixels of the longer edge of each picture"),
+]
+
+
 class SizeQuery(Options):
     """What every endpoint that answers images can be asked."""
 
-    size: Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE), WHOLE] | None = Field(
-        default=None,
-        description=f"an integer from {MIN_SIZE} to {MAX_SIZE}: pixels of the longer edge of each picture",
-    )
+    size: Size = None
     images: Literal["png", "webp", "jpeg", "avif", "none"] = Field(
         default="png",
         description='"png", "webp", "jpeg" or "avif", what the data URLs in JSON are, or "none", which '
@@ -203,8 +206,19 @@ class CodesQuery(ImageQuery):
     )
 
 
-class DecoderQuery(Options):
-    """Query of the decoder files."""
+class CarQuery(Options):
+    """Query of the picture of one code."""
+
+    size: Size = None
+    letterbox: bool = Field(
+        default=False,
+        description="true or false: the whole picture as the model has it, not in the shape of the original",
+    )
+    format: Annotated[Literal["png", "jpeg", "webp", "avif"] | None, NAMED] = FORMAT
+
+
+class FileQuery(Options):
+    """Query of files of the model."""
 
     sha256: str | None = Field(
         default=None,
@@ -242,6 +256,7 @@ class LatentsBody(Options):
     images: Ignored = None
     psnr: Ignored = None
     ssim: Ignored = None
+    likeness: Ignored = None
     lambdas: Ignored = None
 
 
@@ -291,6 +306,7 @@ class EncodeAnswer(BaseModel):
         description="Means, refined where `refine` is true; draws around them where `sample` is."
     )
     std: list[LatentItem] = Field(description="Standard deviations, always the encoder's own.")
+    likeness: list[float] | None = Field(default=None, description=LIKENESS)
 
 
 class DecodeAnswer(BaseModel):
@@ -340,6 +356,7 @@ class CompressedImage(BaseModel):
         max_length=4,
         description="Left, top, right and bottom of what is no border in the model's picture.",
     )
+    likeness: float | None = Field(default=None, description=LIKENESS)
     images: list[DataURL] = Field(
         default_factory=list, description="What each decodes to, where `images` asks for it."
     )
@@ -350,74 +367,6 @@ class CompressAnswer(BaseModel):
 
     model: str
     items: list[CompressedImage]
-
-
-class PictureSize(BaseModel):
-    """Size of an image in pixels."""
-
-    width: int
-    height: int
-
-
-class DirectionAnswer(BaseModel):
-    """A principal direction of the latent space."""
-
-    vector: LatentItem = Field(description="A unit vector, `latent_dim` numbers.")
-    std: float = Field(description="Standard deviation of cars along it.")
-
-
-class DecoderAnswer(BaseModel):
-    """A decoder that may be loaded, as an ONNX file."""
-
-    precision: Precision
-    url: str = Field(description="Relative to this answer's own; what it leads to never changes.")
-    sha256: str
-    bytes: int
-
-
-class SelfCheckAnswer(BaseModel):
-    """How the int8 decoder compares with that in float32, measured when this service started."""
-
-    grey_levels: float = Field(description="Difference of the pictures, root mean square.")
-    worst_grey_levels: float = Field(description="The same of the picture that differs most.")
-    fp32_seconds: float = Field(description="CPU time of a picture in float32.")
-    int8_seconds: float = Field(description="The same in int8.")
-
-
-class ModelAnswer(BaseModel):
-    """The served model."""
-
-    id: str
-    name: str
-    version: int
-    image_size: PictureSize
-    latent_dim: int
-    parameters: int
-    provider: str = Field(description="The execution provider the model really runs on.")
-    precision: Precision = Field(description="Of the decoder: `fp32`, or `int8` for CPUs.")
-    encoder_precision: Precision = Field(default="fp32", description="Of the encoder, the same.")
-    self_check: SelfCheckAnswer | None = Field(
-        default=None,
-        description="What decided the decoder's precision; null where there was nothing to decide.",
-    )
-    refines: bool = Field(default=False, description="Whether `refine=true` is answered.")
-    codes: bool = Field(default=False, description="Whether the model has codes.")
-    max_items: int
-    metrics: dict[str, float]
-    directions: list[DirectionAnswer] = Field(
-        description="Where cars differ most, strongest first; empty for a model without a fitted prior."
-    )
-    decoders: list[DecoderAnswer] = Field(
-        default_factory=list,
-        description="Those that may be loaded, for decoding without requests; empty unless the service gives "
-        "them away.",
-    )
-
-
-class HealthAnswer(BaseModel):
-    """The service is well."""
-
-    status: Literal["ok"]
 
 
 class FieldProblem(BaseModel):

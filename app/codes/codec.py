@@ -3,40 +3,26 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from app.codes import range_coder, wire
-from app.codes.latent_layer import LatentLayer, LatentValues
+from app.codes.content import CodeContent
+from app.codes.latent_layer import LatentLayer
+from app.codes.packing import Coding, Decode, Original, Packer
 from app.codes.range_coder import DamagedBytesError, RangeDecoder
-from app.codes.residual_layer import ResidualLayer, ResidualValues
+from app.codes.residual_layer import ResidualLayer
 from app.codes.shape import shape_box, shape_index
 from app.codes.tables import CodeTables, Floats
 from app.errors import DamagedCode
 from app.images.arrays import ImageArray
 from app.images.letterbox import fill
 
-Decode = Callable[[Floats], ImageArray]
-"""A latent (L,) float32 -> (height, width, 3) uint8."""
 Filter = Callable[[Floats, Floats, float], ImageArray]
 """Both layers' image and the first one's, each (height, width, 3) in grey levels, and the setting from 0 to
 1 -> (height, width, 3) uint8."""
 
-ENVELOPE = 2
-"""Bytes of a code that are tag and check."""
 SMALLEST_BUDGET = 16
-FINER = 3
-"""Settings beyond the one that was found that are tried too."""
-
-
-class CodeContent(NamedTuple):
-    """What a code says."""
-
-    setting: int
-    shape: int
-    latent: LatentValues
-    residual: ResidualValues | None
 
 
 @dataclass(frozen=True)
@@ -108,7 +94,13 @@ class CodeCodec:
             raise ValueError("not all numbers of the latent are finite")
         if min(budgets) < SMALLEST_BUDGET:
             raise ValueError(f"a code takes up to {SMALLEST_BUDGET} bytes, not {min(budgets)}")
-        packer = _Packer(self, image, latent, shape_index(size, self._width, self._height), decode)
+        shape = shape_index(size, self._width, self._height)
+        left, top, right, bottom = shape_box(shape, self._width, self._height)
+        inside = slice(top, bottom), slice(left, right)
+        original = Original(image.astype(np.float32), np.asarray(latent, np.float32), shape, inside)
+        fixed_bits = math.log2(range_coder.TOTAL / self._shape_sizes[shape]) + math.log2(len(self._settings))
+        coding = Coding(self._latents, self._residuals, self._settings, self._typical, fixed_bits)
+        packer = Packer(coding, original, decode, self.write)
         return [packer.best(min(budget, wire.LONGEST)) for budget in budgets]
 
     def unpack(self, code: bytes) -> CodeContent:
@@ -176,90 +168,3 @@ class CodeCodec:
         if content.residual is not None:
             intervals += self._residuals.intervals(content.residual)
         return wire.seal(self._tag, range_coder.encode(intervals))
-
-
-class _Packer:
-    """Looks for the finest setting of one image that fits into a budget; what is computed once is kept."""
-
-    def __init__(
-        self, codec: CodeCodec, image: ImageArray, latent: Floats, shape: int, decode: Decode
-    ) -> None:
-        self._codec = codec
-        self._image = image.astype(np.float32)
-        self._coefficients = codec._latents.coefficients(latent)
-        self._shape = shape
-        self._decode = decode
-        self._fixed_bits = math.log2(range_coder.TOTAL / codec._shape_sizes[shape]) + math.log2(
-            len(codec._settings)
-        )
-        self._latents: dict[int, tuple[LatentValues, float]] = {}
-        self._components: dict[int, Floats] = {}
-        self._contents: dict[int, tuple[CodeContent, float]] = {}
-
-    def best(self, budget: int) -> bytes:
-        """The finest code of at most `budget` bytes."""
-        found = self._finest(budget)
-        # An image's bytes do not rise evenly from setting to setting: one a little finer may fit too.
-        finer = range(found + 1, min(found + 1 + FINER, len(self._codec._settings)))
-        finest = max((one for one in finer if self._content(one)[1] <= budget), default=found)
-        for setting in range(finest, -1, -1):
-            code = self._codec.write(self._content(setting)[0])
-            if len(code) <= budget:
-                return code
-        return self._squeezed(budget)
-
-    def _finest(self, budget: int) -> int:
-        """The finest setting whose bits are likely to fit."""
-        low, high = 0, len(self._codec._settings) - 1
-        guess = int(np.searchsorted(self._codec._typical, budget))
-        while low < high:
-            guess = min(max(guess, low + 1), high)
-            bytes_ = self._content(guess)[1]
-            if bytes_ <= budget:
-                low = guess
-            else:
-                high = guess - 1
-            # Typical bytes scaled by what this image takes lead to the next guess.
-            guess = int(np.searchsorted(self._codec._typical, budget * self._codec._typical[guess] / bytes_))
-        return low
-
-    def _content(self, setting: int) -> tuple[CodeContent, float]:
-        """What the code of a setting says, and its bytes, to a fraction."""
-        if setting not in self._contents:
-            latent_step, residual_step = self._codec._settings[setting]
-            latent, bits = self._latent(latent_step)
-            residual = None
-            if residual_step >= 0:
-                components = self._residual_components(latent_step)
-                residual, more = self._codec._residuals.quantise(components, residual_step)
-                bits += more
-            content = CodeContent(setting, self._shape, latent, residual)
-            self._contents[setting] = content, ENVELOPE + (bits + self._fixed_bits) / 8
-        return self._contents[setting]
-
-    def _latent(self, step: int) -> tuple[LatentValues, float]:
-        if step not in self._latents:
-            self._latents[step] = self._codec._latents.quantise(self._coefficients, step)
-        return self._latents[step]
-
-    def _residual_components(self, latent_step: int) -> Floats:
-        if latent_step not in self._components:
-            restored = self._codec._latents.restore(self._latent(latent_step)[0])
-            left, top, right, bottom = shape_box(self._shape, self._codec._width, self._codec._height)
-            residual = np.zeros_like(self._image)
-            inside = slice(top, bottom), slice(left, right)
-            residual[inside] = self._image[inside] - self._decode(restored)[inside]
-            self._components[latent_step] = self._codec._residuals.components(residual)
-        return self._components[latent_step]
-
-    def _squeezed(self, budget: int) -> bytes:
-        """The coarsest setting's code without its last values, as many as it takes to fit."""
-        (step, values), _ = self._latent(self._codec._settings[0][0])
-        for kept in range(len(values) - 1, -1, -1):
-            if values[kept]:
-                values = np.where(np.arange(len(values)) < kept, values, 0)
-                content = CodeContent(0, self._shape, LatentValues(step, values), None)
-                code = self._codec.write(content)
-                if len(code) <= budget:
-                    return code
-        raise ValueError(f"no code of this image has {budget} bytes")

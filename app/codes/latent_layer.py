@@ -39,8 +39,14 @@ class LatentLayer:
         turned = (latent - self._tables.latent_mean) @ self._tables.latent_forward
         return np.asarray(turned, np.float32)
 
-    def quantise(self, coefficients: Floats, step: int) -> tuple[LatentValues, float]:
-        """Coefficients in whole steps, chosen by error and bits, and the bits they take."""
+    def quantise(
+        self, coefficients: Floats, step: int, weight: float = RATE_WEIGHT
+    ) -> tuple[LatentValues, float]:
+        """Coefficients in whole steps, chosen by error and bits, and the bits they take.
+
+        Args:
+            weight: squared steps that a bit is worth.
+        """
         classes = self._classes(step)
         magnitudes = np.abs(coefficients) / self._width(step)
         upper = np.minimum(np.rint(magnitudes), self._reach).astype(np.int64)
@@ -48,17 +54,26 @@ class LatentLayer:
         bits = self._bits[classes, choices]
         errors = (magnitudes - self._tables.latent_centroids[classes, choices]) ** 2
         places = np.arange(len(classes))
-        chosen = np.argmin(errors + RATE_WEIGHT * bits, axis=0)
+        chosen = np.argmin(errors + weight * bits, axis=0)
         coded = self._coded(step)
         values = np.where(coded, choices[chosen, places], 0) * np.sign(coefficients).astype(np.int64)
         return LatentValues(step, values), float(bits[chosen, places][coded].sum())
 
     def restore(self, latent: LatentValues) -> Floats:
         """The latent (L,) float32 that whole steps stand for."""
-        centroids = self._tables.latent_centroids[self._classes(latent.step), np.abs(latent.values)]
-        coefficients = np.sign(latent.values) * centroids * self._width(latent.step)
-        restored = coefficients.astype(np.float32) @ self._tables.latent_inverse + self._tables.latent_mean
+        restored = (
+            self._restored(latent).astype(np.float32) @ self._tables.latent_inverse + self._tables.latent_mean
+        )
         return np.asarray(restored, dtype=np.float32)
+
+    def error(self, coefficients: Floats, latent: LatentValues) -> float:
+        """Squared grey levels between coefficients and what whole steps stand for."""
+        return float(((coefficients - self._restored(latent)) ** 2).sum())
+
+    def _restored(self, latent: LatentValues) -> Floats:
+        centroids = self._tables.latent_centroids[self._classes(latent.step), np.abs(latent.values)]
+        restored: Floats = np.sign(latent.values) * centroids * self._width(latent.step)
+        return restored
 
     def intervals(self, latent: LatentValues) -> Iterator[tuple[int, int]]:
         """What the range coder writes."""

@@ -55,12 +55,14 @@ class RangeDecoder:
             self._code = self._code << WORD | next(self._words)
         self._width = 1 << WINDOW
         self._read = WINDOW
+        # Whatever `encode` wrote takes fewer: reading on would be work for nothing.
+        self._most = 8 * len(data) + WINDOW
 
     def symbol(self, starts: Sequence[int]) -> int:
         """The place of one symbol among the starts of its values' intervals, which rise from 0.
 
         Raises:
-            DamagedBytesError: the bytes name none.
+            DamagedBytesError: the bytes name none, or have ended before.
         """
         part = self._width >> PRECISION
         value = self._code // part
@@ -82,7 +84,7 @@ class RangeDecoder:
             begin: index of the first bit that has not been read.
 
         Raises:
-            DamagedBytesError: the bytes name no bit.
+            DamagedBytesError: the bytes name no bit, or have ended before.
         """
         code, width = self._code, self._width
         index, count = begin, len(zeros)
@@ -99,8 +101,7 @@ class RangeDecoder:
             width = bound
             if width < FLOOR:
                 width <<= WORD
-                code = code << WORD | next(self._words)
-                self._read += WORD
+                code = code << WORD | self._next_word()
             index += 1
         self._code, self._width = code, width
         return count
@@ -120,5 +121,10 @@ class RangeDecoder:
 
     def _shift(self) -> None:
         self._width <<= WORD
-        self._code = self._code << WORD | next(self._words)
+        self._code = self._code << WORD | self._next_word()
+
+    def _next_word(self) -> int:
         self._read += WORD
+        if self._read >= self._most:
+            raise DamagedBytesError("the bytes end before what they say")
+        return next(self._words)

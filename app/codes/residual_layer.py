@@ -34,6 +34,19 @@ class ResidualValues(NamedTuple):
     """(K, B)."""
 
 
+class ResidualChoices(NamedTuple):
+    """The two magnitudes that each component may have; all arrays are (K, B)."""
+
+    step: int
+    coded: Mask
+    classes: Integers
+    upper: Integers
+    lower: Integers
+    worth: NDArray[np.float64]
+    """Squared steps that the upper one is nearer, for each bit that it takes more."""
+    signs: Integers
+
+
 class ResidualLayer:
     """Residuals to whole numbers, and whole numbers to intervals of the range coder."""
 
@@ -61,8 +74,18 @@ class ResidualLayer:
         blocks = residual.reshape(self.rows, BLOCK, self.columns, BLOCK, 3).transpose(0, 2, 1, 3, 4)
         return self._basis.T @ blocks.reshape(self.rows * self.columns, -1).T
 
-    def quantise(self, components: Floats, step: int) -> tuple[ResidualValues, float]:
-        """Components in whole steps, chosen by error and bits, and the bits they take."""
+    def quantise(
+        self, components: Floats, step: int, weight: float = RATE_WEIGHT
+    ) -> tuple[ResidualValues, float]:
+        """Components in whole steps, chosen by error and bits, and the bits they take.
+
+        Args:
+            weight: squared steps that a bit is worth.
+        """
+        return self.choose(self.choices(components, step), weight)
+
+    def choices(self, components: Floats, step: int) -> ResidualChoices:
+        """The two magnitudes that each component may have, and what decides between them."""
         coded, classes = self.coded(step), self.classes(step)
         magnitudes = np.abs(components) / self.width(step)
         guess = np.minimum(magnitudes + DEAD_ZONE, LARGEST).astype(np.int64) * coded
@@ -72,39 +95,59 @@ class ResidualLayer:
         gain = (magnitudes - _centroid(centroids, classes, lower)) ** 2
         gain -= (magnitudes - _centroid(centroids, classes, guess)) ** 2
         price = self._bits[guess, classes, levels] - self._bits[lower, classes, levels]
-        chosen = np.where(gain > RATE_WEIGHT * price, guess, lower)
-        bits = self._bits[chosen, classes, self.levels(chosen)]
-        values = chosen * np.where(components < 0, -1, 1)
-        return ResidualValues(step, values), float(bits[coded].sum())
+        with np.errstate(divide="ignore", invalid="ignore"):
+            worth = np.where(price > 0, gain / price, np.where(gain > 0, np.inf, -np.inf))
+        signs = np.where(components < 0, -1, 1)
+        return ResidualChoices(step, coded, classes, guess, lower, worth, signs)
+
+    def choose(self, choices: ResidualChoices, weight: float = RATE_WEIGHT) -> tuple[ResidualValues, float]:
+        """The magnitudes that are worth their bits, and the bits they take; see quantise."""
+        chosen = np.where(choices.worth > weight, choices.upper, choices.lower)
+        bits = self._bits[chosen, choices.classes, self.levels(chosen)]
+        return ResidualValues(choices.step, chosen * choices.signs), float(bits[choices.coded].sum())
+
+    def error(self, components: Floats, residual: ResidualValues) -> float:
+        """Squared grey levels between components and what whole steps stand for."""
+        return float(((components - self._restored(residual)) ** 2).sum())
 
     def restore(self, residual: ResidualValues) -> Floats:
         """The residual (height, width, 3) float32, in grey levels, that whole steps stand for."""
-        centroids = _centroid(
-            self._tables.residual_centroids, self.classes(residual.step), np.abs(residual.values)
-        )
-        components = (np.sign(residual.values) * centroids * self.width(residual.step)).astype(np.float32)
-        blocks = (self._basis @ components).T.reshape(self.rows, self.columns, BLOCK, BLOCK, 3)
+        blocks = (self._basis @ self._restored(residual)).T.reshape(self.rows, self.columns, BLOCK, BLOCK, 3)
         return np.ascontiguousarray(blocks.transpose(0, 2, 1, 3, 4)).reshape(
             self.rows * BLOCK, self.columns * BLOCK, 3
         )
+
+    def _restored(self, residual: ResidualValues) -> Floats:
+        centroids = _centroid(
+            self._tables.residual_centroids, self.classes(residual.step), np.abs(residual.values)
+        )
+        return (np.sign(residual.values) * centroids * self.width(residual.step)).astype(np.float32)
 
     def intervals(self, residual: ResidualValues) -> list[tuple[int, int]]:
         """What the range coder writes."""
         coded, classes = self.coded(residual.step), self.classes(residual.step)
         magnitudes = np.abs(residual.values)
-        frequencies = self._frequencies[:, classes, self.levels(magnitudes)][:, coded].T.tolist()
+        frequencies = self._frequencies[:, classes, self.levels(magnitudes)][:, coded]
+        values = residual.values[coded]
+        zero, more = frequencies[0], TOTAL - frequencies[0]
+        first = list(
+            zip(np.where(values, zero, 0).tolist(), np.where(values, more, zero).tolist(), strict=True)
+        )
         written: list[tuple[int, int]] = []
-        for value, (zero, one, two) in zip(residual.values[coded].tolist(), frequencies, strict=True):
-            if value == 0:
-                written.append((0, zero))
-                continue
-            magnitude = abs(value)
-            written += [(zero, TOTAL - zero), HALF[value < 0]]
-            for more, stop in enumerate((one, two, *(LARGEST - CUTS) * (self.tail,)), 1):
-                if magnitude == more:
-                    written.append((0, stop))
-                    break
-                written.append((stop, TOTAL - stop))
+        done = 0
+        for place in np.flatnonzero(values).tolist():
+            written += first[done : place + 1]
+            written += self._beyond_zero(int(values[place]), *frequencies[1:, place].tolist())
+            done = place + 1
+        return written + first[done:]
+
+    def _beyond_zero(self, value: int, one: int, two: int) -> list[tuple[int, int]]:
+        """Sign and magnitude of a value that is known not to be 0."""
+        written = [HALF[value < 0]]
+        for more, stop in enumerate((one, two, *(LARGEST - CUTS) * (self.tail,)), 1):
+            if abs(value) == more:
+                return [*written, (0, stop)]
+            written.append((stop, TOTAL - stop))
         return written
 
     def read(self, decoder: RangeDecoder, step: int) -> ResidualValues:

@@ -7,7 +7,8 @@ import click
 import numpy as np
 
 from app.codes import wire
-from app.codes.codec import CodeCodec, CodeContent
+from app.codes.codec import CodeCodec
+from app.codes.content import CodeContent
 from app.codes.tables import Integers
 from app.commands.codec import code_source, open_codec, read_code
 from app.errors import WrongModel

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.codes.codec import CodeCodec, CodeContent, CodeImage
+from app.codes.codec import CodeCodec, CodeImage
+from app.codes.content import CodeContent
 from app.codes.tables import Floats
 from app.errors import ModelFolderError
 from app.images.arrays import ImageArray

@@ -19,7 +19,7 @@ from model_training.compression.shapes import find_shapes, shape_frequencies
 
 log = logging.getLogger(__name__)
 
-MOST_IMAGES = 5000
+MOST_IMAGES = 4500
 """Images that are refined; every other one is mirrored."""
 RESIDUAL_IMAGES = 1200
 FREQUENCY_IMAGES = 300
@@ -28,7 +28,7 @@ SETTINGS = 128
 FEWEST_BYTES, MOST_BYTES = 14.0, 560.0
 LATENT_STEPS = range(80)
 """Steps of the latent that are tried alone."""
-LAYERED_STEPS = range(40, 88, 8)
+LAYERED_STEPS = range(40, 60, 8)
 """Those that are tried beneath a residual: few, as each costs whoever packs a run of the decoder."""
 RESIDUAL_STEPS = 80
 """Of which every other one is tried above a step of the latent, the even ones and the odd ones in turn."""
@@ -48,7 +48,7 @@ def refined_images(backend: RefiningBackend, images: ImageArray, seed: int = 0) 
     chosen = images[order]
     chosen[1::2] = chosen[1::2, :, ::-1].copy()
     encoded, _ = backend.encode(chosen)
-    return Refined(chosen, backend.refine(chosen, encoded), find_shapes(chosen[:RESIDUAL_IMAGES]))
+    return Refined(chosen, backend.refine(chosen, encoded), find_shapes(chosen))
 
 
 def fit_tables(backend: RefiningBackend, data: Refined) -> CodeTables:
@@ -60,7 +60,10 @@ def fit_tables(backend: RefiningBackend, data: Refined) -> CodeTables:
     tables = _first_layer(backend, data)
     log.info("first layer fitted")
     step = max(step for step in LAYERED_STEPS if step <= 60)
-    residuals = masked_residuals(backend, tables, data, step)
+    some = Refined(
+        data.images[:RESIDUAL_IMAGES], data.latents[:RESIDUAL_IMAGES], data.shapes[:RESIDUAL_IMAGES]
+    )
+    residuals = masked_residuals(backend, tables, some, step)
     found = residual_fit.fit_components(residuals)
     tables = replace(tables, basis=found.basis, residual_classes=found.classes)
     layer = ResidualLayer(tables)
@@ -75,11 +78,10 @@ def fit_tables(backend: RefiningBackend, data: Refined) -> CodeTables:
 def masked_residuals(backend: RefiningBackend, tables: CodeTables, data: Refined, step: int) -> Floats:
     """(N, height, width, 3) float32: what the decoder misses of images with shapes, 0 on borders."""
     layer = LatentLayer(tables)
-    count = len(data.shapes)
     latents = np.stack(
-        [layer.restore(layer.quantise(layer.coefficients(one), step)[0]) for one in data.latents[:count]]
+        [layer.restore(layer.quantise(layer.coefficients(one), step)[0]) for one in data.latents]
     )
-    residuals = data.images[:count].astype(np.float32) - backend.decode(latents)
+    residuals = data.images.astype(np.float32) - backend.decode(latents)
     return residuals * inside(data.shapes, backend.width, backend.height)
 
 

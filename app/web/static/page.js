@@ -9,6 +9,7 @@ import { Garage } from "./garage.js";
 import { compressPanel } from "./panels/compress.js";
 import { editPanel } from "./panels/edit.js";
 import { interpolatePanel } from "./panels/interpolate.js";
+import { mapPanel } from "./panels/map.js";
 import { reconstructPanel } from "./panels/reconstruct.js";
 import { samplePanel } from "./panels/sample.js";
 import { stored } from "./storage.js";
@@ -19,13 +20,14 @@ const MAKERS = {
   sample: samplePanel,
   edit: editPanel,
   reconstruct: reconstructPanel,
+  map: mapPanel,
 };
 
 function start(model) {
   showFacts(model);
   setServed(model);
   const showCar = carDialog(guardFor);
-  const makers = Object.entries(MAKERS).filter(([name]) => name !== "compress" || model.codes);
+  const makers = Object.entries(MAKERS).filter(([name]) => (name !== "compress" || model.codes) && (name !== "map" || model.map));
   const [[first]] = makers;
   const panels = {};
   let shown = null;
@@ -94,10 +96,11 @@ function start(model) {
 
   for (const [name, makePanel] of makers) panels[name] = makePanel(find(`panel-${name}`), context);
   onFiles((files) => {
-    if (!panels[shown]) go("reconstruct");
+    if (!panels[shown]?.receive) go("reconstruct");
     panels[shown].receive(files);
   });
   for (const link of document.querySelectorAll("[data-codes]")) link.hidden = !model.codes;
+  find("tab-map").hidden = !model.map;
   // To what is shown: the address of the page says which panel that is.
   document.querySelector(".skip").addEventListener("click", (event) => {
     event.preventDefault();

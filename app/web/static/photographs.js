@@ -3,6 +3,7 @@ import { ask, askFile } from "./api.js";
 import { say } from "./dom.js";
 import { asProblem } from "./failures.js";
 import { fileOf } from "./files.js";
+import { remarkOn } from "./likeness.js";
 import { shrunk } from "./picture.js";
 import { FilesProblem, Problem } from "./problems.js";
 
@@ -68,6 +69,8 @@ export async function readFiles(files, read, { one = false } = {}) {
 /** Reads a file into the car in it, as the model sees it. */
 export const carReader = (size) => async (file) => {
   const { picture } = await readPhotograph(file);
-  const { latents, images } = await ask(photoRequest(await sentFile(picture, size)));
+  const { latents, images, likeness } = await ask(photoRequest(await sentFile(picture, size)));
+  const remark = remarkOn(likeness?.[0]);
+  if (remark) say(remark, 8);
   return carOfPhoto(latents[0], images[0]);
 };

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.codes.codec import CodeCodec, CodeContent
+from app.codes.codec import CodeCodec
+from app.codes.content import CodeContent
 from app.codes.latent_layer import LatentValues
 from app.codes.wire import seal, tag_of, to_text
 from app.commands.model import Compressor

@@ -15,7 +15,7 @@ export const OTHERS = { webp: "WebP", blurhash: "BlurHash", thumbhash: "ThumbHas
  * A car in all numbers of bytes: {original, stops, pictures, urls, codes, lengths, psnr, others}. `original` is
  * what it is beside, at the model's size, or null; for each of `stops` there is a picture (without its border), its
  * address (with it), a code, its length, and its dB (null where it is the original itself); `others` are
- * {format, bytes, psnr, images, smallest}.
+ * {format, bytes, psnr, images, smallest}; of a photograph there is `likeness`.
  *
  * Of a drawn car {draw}, of a photograph {file, original}, or of a code {code}. `showRequest` is told of the request,
  * `showOriginal` of what is there before the answer.
@@ -39,6 +39,7 @@ export async function carAtAllStops(source, showRequest, showOriginal) {
     lengths: item.bytes,
     psnr: item.psnr,
     others: item.others,
+    likeness: item.likeness,
   };
 }
 

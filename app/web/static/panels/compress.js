@@ -6,6 +6,7 @@ import { curve, makeTiles, overtakers } from "../compress/formats.js";
 import { Crop } from "../crop.js";
 import { copy, fill, latestOnly, make, partsOf, pauses, say } from "../dom.js";
 import { download, fileOf, onChosen, urlOfFile } from "../files.js";
+import { remarkOn } from "../likeness.js";
 import { photographOf, readFiles, readPhotograph, sentFile } from "../photographs.js";
 import { Picture, SAVED_EDGE, enlarged, loadImage, shrunk } from "../picture.js";
 import { requestView } from "../request.js";
@@ -60,6 +61,7 @@ export function compressPanel(root, context) {
     shape(car.pictures[0]);
     for (const element of root.querySelectorAll("[data-car]")) element.hidden = false;
     parts.easy.hidden = !car.source.draw;
+    parts.remark.textContent = remarkOn(car.likeness);
     parts.overtakers.textContent = overtakers(car);
     parts.originalName.textContent = car.source.code ? "as it came" : "original";
     if (car.original) left.show(car.original);
@@ -78,6 +80,7 @@ export function compressPanel(root, context) {
 
   function showNothing() {
     car = null;
+    parts.remark.textContent = "";
     parts.title.textContent = "A car in a short text";
     for (const element of root.querySelectorAll("[data-car]")) element.hidden = true;
   }

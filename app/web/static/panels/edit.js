@@ -1,16 +1,17 @@
 // A car moved along the principal directions of the latent space.
 import { sayDamaged, writeAddress } from "../address.js";
 import { carFromText, carOf, carOfKept, carOfLatent, carToText, codeOf, keptOf, latentOf, newDraw, pictureRequest, shared } from "../cars.js";
-import { fill, latestOnly, make, partsOf, passFocus, pauses } from "../dom.js";
+import { Directions, REACH } from "../directions.js";
+import { latestOnly, partsOf, passFocus, pauses } from "../dom.js";
 import { fileOf, onChosen } from "../files.js";
 import { along } from "../latents.js";
+import { Pad } from "../pad.js";
 import { carReader, readFiles } from "../photographs.js";
 import { Picture, SAVED_EDGE } from "../picture.js";
 import { requestView } from "../request.js";
 import { waysOut } from "../sharing.js";
 import { columnsOf, pictures, urlOf } from "../strips.js";
 
-const REACH = 3;
 const DEFAULT = "43-0";
 
 export function editPanel(root, context) {
@@ -19,16 +20,28 @@ export function editPanel(root, context) {
   const picture = new Picture(parts.picture);
   const showRequest = requestView(parts.request, "edit");
   const guarded = context.guardFor(parts.problem);
-  const sliders = directions.map((_, i) => directionRow(i));
+  const sliders = new Directions(parts.directions, directions, {
+    changed: () => changed(loadAtRest),
+    settled: () => settle(),
+    unfolded: () => loadEnds(),
+  });
+  const pad = directions.filter(({ name }) => name).length < 2 ? null : new Pad(parts.pad, directions, size, {
+    moved: (to) => {
+      sliders.set(amounts().map((amount, i) => to[i] ?? amount));
+      changed(loadAtRest);
+    },
+    settled: () => settle(),
+    turned: () => { pad.describe(amounts()); loadPlane(); },
+  });
   let car = null;
   let edited = null;
   let past = [];
   let settled = [];
 
-  parts.directions.append(...sliders.map(({ row }) => row));
+  parts.two.hidden = pad === null;
   parts.none.hidden = directions.length > 0;
 
-  const amounts = () => sliders.map(({ input }) => Number(input.value));
+  const amounts = () => sliders.amounts;
   const isMoved = () => amounts().some(Boolean);
   const by = () => (isMoved() ? amounts().join(",") : undefined);
 
@@ -67,55 +80,48 @@ export function editPanel(root, context) {
   const paused = pauses();
   const loadAtRest = guarded(async () => { if (await paused()) await load(); });
 
-  /** The car as it is, and where each direction leads from there, at both ends of its slider. */
+  async function decoded(latents) {
+    const images = [];
+    for (let first = 0; first < latents.length; first += most) {
+      const some = latents.slice(first, first + most);
+      images.push(...(await pictures(decodeRequest(some), some.length, columnsOf(some.length), size)));
+    }
+    return images;
+  }
+
+  /** The car as it is, and where each direction that is to be seen leads from there, at both ends of its slider. */
   const loadEnds = latestOnly(guarded(async () => {
     const base = car;
     const latent = await latentOf(base);
-    const ends = directions.flatMap((direction) => [-REACH, REACH].map((far) => along(latent, [direction], [far])));
-    const all = [latent, ...ends];
-    const images = [];
-    for (let first = 0; first < all.length; first += most) {
-      const some = all.slice(first, first + most);
-      images.push(...(await pictures(decodeRequest(some), some.length, columnsOf(some.length), size)));
-    }
+    const seen = directions.map((_, i) => i).filter((i) => sliders.isSeen(i));
+    const ends = seen.flatMap((i) => [-REACH, REACH].map((far) => along(latent, [directions[i]], [far])));
+    const images = await decoded([latent, ...ends]);
     if (base !== car) return;
     base.image ??= urlOf(images[0]);
     parts.before.src = base.image;
-    sliders.forEach(({ low, high }, i) => {
-      low.src = urlOf(images[2 * i + 1]);
-      high.src = urlOf(images[2 * i + 2]);
-    });
+    seen.forEach((i, row) => sliders.showEnds(i, urlOf(images[2 * row + 1]), urlOf(images[2 * row + 2])));
   }));
 
-  function directionRow(i) {
-    const low = make("img", { alt: "" });
-    const high = make("img", { alt: "" });
-    const output = make("span", { className: "value", "aria-hidden": "true" });
-    const id = `direction-${i + 1}`;
-    const input = make("input", {
-      className: "slider", id, type: "range", min: -REACH, max: REACH, step: 0.1, value: 0,
-      oninput: () => changed(loadAtRest),
-      onchange: () => settle(),
-    });
-    const label = make("label", { htmlFor: id }, `Direction ${i + 1}`);
-    const middle = make("div", {}, make("span", {}, label, output), input);
-    return { row: make("div", { className: "direction" }, low, middle, high), input, output, low, high };
-  }
+  /** Where both directions of the pad lead together. */
+  const loadPlane = latestOnly(guarded(async () => {
+    if (!pad) return;
+    const base = car;
+    const latent = await latentOf(base);
+    const axes = pad.axes.map((i) => directions[i]);
+    const images = await decoded(Pad.places().map((place) => along(latent, axes, place)));
+    if (base === car) pad.show(images);
+  }));
 
   function changed(reload = load) {
-    for (const { input, output } of sliders) {
-      const value = Number(input.value);
-      fill(input, 0);
-      output.textContent = value ? `${value > 0 ? "+" : "−"}${Math.abs(value).toFixed(1)} σ` : "";
-      input.setAttribute("aria-valuetext", output.textContent || "0");
-    }
+    sliders.describe();
+    pad?.describe(amounts());
     enable();
     remember();
     return reload();
   }
 
   function enable() {
-    const first = sliders[0]?.input;
+    const { first } = sliders;
     if (!past.length) passFocus(parts.undo, isMoved() ? parts.reset : first);
     parts.undo.disabled = past.length === 0;
     if (!isMoved()) passFocus(parts.reset, parts.undo, first);
@@ -130,7 +136,7 @@ export function editPanel(root, context) {
   }
 
   function setAmounts(values) {
-    sliders.forEach(({ input }, i) => { input.value = values[i] || 0; });
+    sliders.set(values);
     return changed();
   }
 
@@ -142,7 +148,7 @@ export function editPanel(root, context) {
     past = [];
     const changing = setAmounts(values);
     settled = amounts();
-    return Promise.all([changing, loadEnds(), codify()]);
+    return Promise.all([changing, loadEnds(), loadPlane(), codify()]);
   }
 
   parts.undo.addEventListener("click", () => {
@@ -187,7 +193,7 @@ export function editPanel(root, context) {
       const asked = text === undefined ? carOfKept(kept.car, numbers) : carFromText(text);
       const far = String(moved ?? kept.by ?? "");
       const amounts = far.split(",").map(Number);
-      const isSound = amounts.length <= sliders.length && amounts.every((amount) => Math.abs(amount) <= REACH);
+      const isSound = amounts.length <= directions.length && amounts.every((amount) => Math.abs(amount) <= REACH);
       if ((text !== undefined && !asked) || (far && !isSound)) sayDamaged();
       const next = asked ?? (car ? null : carFromText(DEFAULT));
       if (next) await setCar(next, asked ? amounts : []);

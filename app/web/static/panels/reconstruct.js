@@ -6,6 +6,7 @@ import { Crop } from "../crop.js";
 import { latestOnly, partsOf, pauses, say } from "../dom.js";
 import { bytes, fileOf, onChosen, urlOfFile } from "../files.js";
 import { plot } from "../latents.js";
+import { remarkOn } from "../likeness.js";
 import { Picture, SAVED_EDGE, boxInside, loadImage, shrunk } from "../picture.js";
 import { carOfPhoto, photoRequest, photographOf, readFiles, readPhotograph, sentFile } from "../photographs.js";
 import { requestView } from "../request.js";
@@ -31,7 +32,8 @@ export function reconstructPanel(root, context) {
     const request = photoRequest(file);
     const { width, height } = crop.area;
     showRequest(request);
-    const { images, latents, psnr, ssim } = await ask(request);
+    const { images, latents, psnr, ssim, likeness } = await ask(request);
+    parts.remark.textContent = remarkOn(likeness?.[0]);
     sent = file;
     parts.originalSize.textContent = `${width} × ${height} pixels${name && ` of ${name}`}, ${bytes(own)}`;
     parts.psnr.textContent = `${psnr[0].toFixed(1)} dB`;
@@ -98,6 +100,7 @@ export function reconstructPanel(root, context) {
     await latentOf(next);
     next.image = image.toDataURL();
     for (const element of root.querySelectorAll("[data-original]")) element.hidden = true;
+    parts.remark.textContent = "";
     return showCar(next, image, size);
   });
 
