@@ -45,7 +45,7 @@ def test_the_api_is_described_without_a_network(visit: Visit) -> None:
 def test_the_first_look_asks_for_pictures_once(visiting: Open) -> None:
     """One strip of all frames, asked for ahead; no latents, and no second request for it."""
     with visiting() as visit:
-        visit.open()
+        visit.open("interpolate")
         api = [urlsplit(request.url) for request in visit.requests if "/static/" not in request.url]
         assert sorted(address.path for address in api) == ["/", "/interpolate.webp", "/model"]
 
