@@ -1,6 +1,6 @@
 """Schemas of queries, bodies and answers: pydantic models that check input and that OpenAPI shows."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypeAliasType
@@ -8,6 +8,7 @@ from typing_extensions import TypeAliasType
 from app.api.content_negotiation import format_name
 from app.codes.codec import SMALLEST_BUDGET
 from app.codes.wire import LONGEST
+from app.images.other_formats.compare import FormatName
 from app.inference.packer import MAX_BUDGETS
 from app.model.latents import MAX_SEED
 from app.settings import MAX_FRAMES
@@ -193,6 +194,12 @@ class CompressQuery(Options):
         description='"png", "webp", "jpeg" or "avif", what the data URLs of the decoded codes are, or '
         '"none", which leaves them out',
     )
+    others: list[FormatName] = Field(
+        default=[],
+        max_length=len(get_args(FormatName)),
+        description='"webp", "avif", "jpeg", "blurhash" or "thumbhash", repeated or comma-separated: formats '
+        "that each picture is put into as well, under the same numbers of bytes",
+    )
     format: Annotated[Literal["json", "bin"] | None, NAMED] = FORMAT
 
 
@@ -344,6 +351,18 @@ class PathAnswer(BaseModel):
     images: DataURLs
 
 
+class ImageInFormat(BaseModel):
+    """An image in another format, at its best under each number of bytes; null where its files are larger."""
+
+    format: FormatName
+    bytes: list[int | None]
+    psnr: list[float | None]
+    images: list[DataURL | None] = Field(
+        description="What each shows, as WebP unless `images` asks for another kind."
+    )
+    smallest: int = Field(description="The bytes of its smallest file of this image.")
+
+
 class CompressedImage(BaseModel):
     """The codes of one image, one for each number of bytes that was asked for, and what is seen of them."""
 
@@ -359,6 +378,9 @@ class CompressedImage(BaseModel):
     likeness: float | None = Field(default=None, description=LIKENESS)
     images: list[DataURL] = Field(
         default_factory=list, description="What each decodes to, where `images` asks for it."
+    )
+    others: list[ImageInFormat] = Field(
+        default_factory=list, description="The same image in other formats, where `others` asks for them."
     )
 
 

@@ -19,6 +19,7 @@ from app.codes import wire
 from app.errors import InvalidField, NotOffered
 from app.images.arrays import ImageArray
 from app.images.letterbox import fit
+from app.images.other_formats.compare import FormatName, in_other_formats
 from app.inference.coder import PackedCode
 from app.model.latents import Latents
 from app.server.disconnect import CancelOnDisconnect
@@ -49,7 +50,7 @@ async def compress(request: InferenceRequest, query: Annotated[CompressQuery, Qu
         packed = await codes.pack(images, latents, sizes, query.bytes, request.timings)
         if request.format == "bin":
             return file_response(request, packed[0][0].code)
-        items = [await _item(request, query, each) for each in packed]
+        items = [await _item(request, query, *each) for each in zip(images, packed, strict=True)]
         for item, likely in zip(items, likeness, strict=True):
             item["likeness"] = likely
         return json_response(request, {"items": items})
@@ -99,7 +100,7 @@ def _check_bin(request: InferenceRequest, query: CompressQuery, images: int) -> 
 
 
 async def _item(
-    request: InferenceRequest, query: CompressQuery, packed: Sequence[PackedCode]
+    request: InferenceRequest, query: CompressQuery, image: ImageArray, packed: Sequence[PackedCode]
 ) -> dict[str, Any]:
     item: dict[str, Any] = {
         "codes": [wire.to_text(each.code) for each in packed],
@@ -111,4 +112,24 @@ async def _item(
     if query.images != "none":
         url = partial(data_url, kind=query.images)
         item["images"] = await request.in_pool("encode", url, [each.image for each in packed])
+    if query.others:
+        compare = partial(_others, image, packed[0].box, query)
+        item["others"] = await request.in_pool("compare", compare, query.others)
     return item
+
+
+def _others(
+    image: ImageArray, box: tuple[int, int, int, int], query: CompressQuery, name: FormatName
+) -> dict[str, Any]:
+    """An image in another format, as ImageInFormat has it."""
+    (other,) = in_other_formats(image, box, query.bytes, [name])
+    kind = "webp" if query.images == "none" else query.images
+    distinct = {id(each): each for each in other.renditions if each is not None}
+    urls = {key: data_url(each.image, kind) for key, each in distinct.items()}
+    return {
+        "format": name,
+        "bytes": [each and len(each.data) for each in other.renditions],
+        "psnr": [each and each.psnr for each in other.renditions],
+        "images": [each and urls[id(each)] for each in other.renditions],
+        "smallest": other.smallest,
+    }

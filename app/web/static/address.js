@@ -26,9 +26,10 @@ export function readAddress() {
 /** Say of a link that something in it means nothing. */
 export const sayDamaged = () => say("This link is damaged: what cannot be read in it is as usual.", 8);
 
-/** The address of a panel in a state; undefined values are left out. */
+/** The address of a panel in a state; undefined values are left out. A car as it came has an address of its own. */
 export function addressFor(panel, values) {
   const given = Object.entries(values).filter(([, value]) => value !== undefined);
+  if (panel === "compress" && given.length === 1 && values.code) return addressOfCode(values.code);
   if (given.length) given.push(["model", served.id]);
   const query = given.map(([name, value]) => `${name}=${encodeURIComponent(value).replaceAll("%2C", ",").replaceAll("%2F", "/")}`);
   return new URL(`#${[panel, ...(query.length ? [query.join("&")] : [])].join("?")}`, ROOT).href;

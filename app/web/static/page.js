@@ -139,6 +139,10 @@ function themeButton() {
   });
 }
 
+// The page's own address changes, also to another folder; where these lead does not.
+for (const link of document.querySelectorAll('a:not([href^="#"]), link[rel="icon"], link[rel="apple-touch-icon"]')) {
+  link.setAttribute("href", link.href);
+}
 onKeyNeeded(keyDialog());
 themeButton();
 const guardedPage = guardFor(find("failure"));

@@ -80,11 +80,11 @@ def test_playing_and_pausing(visit: Visit) -> None:
 
 def test_the_first_visit_plays_once_unless_motion_is_unwelcome(visiting: Open) -> None:
     with visiting(reduced_motion="no-preference") as visit:
-        visit.open()
+        visit.open("interpolate")
         expect(visit.part("interpolate", "position")).to_have_value("1")
         expect(visit.part("interpolate", "play")).to_have_text("Play")
     with visiting() as visit:
-        visit.open()
+        visit.open("interpolate")
         expect(visit.part("interpolate", "position")).to_have_value("0")
 
 

@@ -1,5 +1,5 @@
 // A car as a short code: beside the original, at each number of bytes, and beside other formats of as many.
-import { ROOT, sayDamaged, writeAddress } from "../address.js";
+import { addressOfCode, sayDamaged, writeAddress } from "../address.js";
 import { drawFromText, drawToText, newDraw } from "../cars.js";
 import { STOPS, carAtAllStops } from "../compress/cars.js";
 import { curve, makeTiles, overtakers } from "../compress/formats.js";
@@ -76,20 +76,24 @@ export function compressPanel(root, context) {
     left.show(original);
   }
 
+  function titled(words) {
+    parts.title.textContent = words;
+    if (!root.hidden) document.title = `${words} · car-vae`;
+  }
+
   const shape = ({ width, height }) => root.style.setProperty("--shape", width / height);
 
   function showNothing() {
     car = null;
     parts.remark.textContent = "";
-    parts.title.textContent = "A car in a short text";
+    titled("A car in a short text");
     for (const element of root.querySelectorAll("[data-car]")) element.hidden = true;
   }
 
   /** The car in the number of bytes that the slider is at: everything for it is there. */
   function showStop() {
     const [stop, length, decibels] = [car.stops[place()], car.lengths[place()], car.psnr[place()]];
-    parts.title.textContent = `This car is ${length} bytes`;
-    if (!root.hidden) document.title = `${parts.title.textContent} · car-vae`;
+    titled(`This car is ${length} bytes`);
     parts.letters.textContent = String(code().length);
     fill(parts.size);
     parts.size.setAttribute("aria-valuetext", `${stop} bytes${decibels === null ? "" : `, ${decibels.toFixed(1)} decibels`}`);
@@ -154,7 +158,7 @@ export function compressPanel(root, context) {
 
   // Out of the page: the address, links, files.
 
-  const link = () => new URL(`c/${code()}`, ROOT).href;
+  const link = () => addressOfCode(code());
 
   /** A photograph stands in it only once it has been shared. */
   function state() {
@@ -167,9 +171,10 @@ export function compressPanel(root, context) {
 
   /** A photograph that is not in the address is kept for this browser alone: reloading finds it. */
   async function writeState() {
+    const photo = car.source.file && await urlOfFile(car.source.file);
+    if (!car) return;
     const values = state();
-    const isOwn = car.source.file && !values.code;
-    writeAddress("compress", values, isOwn ? { photo: await urlOfFile(car.source.file) } : {});
+    writeAddress("compress", values, photo && !values.code ? { photo } : {});
   }
 
   async function showQr() {
