@@ -294,16 +294,6 @@ async def test_without_a_refiner_the_encoders_latents_are_coded(serve: Serve, fo
         assert [item] == await compressed(client, "?refine=false")
 
 
-async def test_a_process_that_dies_is_started_again(coding: httpx.AsyncClient) -> None:
-    before = await compressed(coding)
-    process = state_behind(coding).codes._packer._process
-    process.kill()
-    process.join()
-    answer = await coding.post("/compress", files=uploads(WIDE))
-    assert problem(answer)[0] == 500
-    assert await compressed(coding) == before
-
-
 async def test_the_process_ends_with_the_service(serve: Serve, folder: Path) -> None:
     async with serve(model_dir=folder) as client:
         await compressed(client)
