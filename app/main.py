@@ -17,12 +17,13 @@ from starlette.middleware.cors import CORSMiddleware
 
 from app import version
 from app.api import openapi
-from app.api.endpoints import compress, decoder_graphs, health, model
+from app.api.endpoints import car_pictures, compress, decoder_graphs, health, model
 from app.api.routing import has_suffix, paths
 from app.errors import ServiceError
 from app.images.decode import configure_pillow
 from app.images.worker_pool import WorkerPool
 from app.inference.codes import Codes, open_codes
+from app.inference.older_models import OlderModels
 from app.inference.session import BATCH_ROWS, SessionSpec
 from app.inference.vae import Vae, load_vae
 from app.model.manifest import ModelFolder, read_model_folder
@@ -32,6 +33,7 @@ from app.server.middleware import ApiKey, BodyLimit, FaultsAsProblems, RequestLo
 from app.server.problem_details import on_http_exception, on_service_error
 from app.settings import Settings
 from app.state import AppState
+from app.web.car_page import CAR, CarRoute, is_car_page
 from app.web.page import ASSETS, DOCS, PAGE, Page
 
 if TYPE_CHECKING:
@@ -52,10 +54,14 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
     settings = settings or Settings()
     keys = settings.read_keys()
     page = Page()
-    routers = model.router, compress.router, decoder_graphs.router
+    routers = model.router, compress.router, car_pictures.router, decoder_graphs.router
     protected = frozenset(path for router in routers for path in paths(router))
     open_paths = frozenset((PAGE, DOCS, OPENAPI, *paths(health.router)))
-    named = protected.union((PAGE,), paths(health.router))
+    named = protected.union((PAGE, CAR), paths(health.router))
+
+    def is_open(path: str) -> bool:
+        return path in open_paths or path.startswith(ASSETS) or is_car_page(path)
+
     tracing = open_tracing(settings)
     metrics = Metrics(named, settings.queue_timeout, settings.max_batch_rows or max(BATCH_ROWS.values()))
     # From the outside in: what is refused early costs little.
@@ -77,7 +83,7 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
         )
     middleware.append(Middleware(FaultsAsProblems))
     if keys:
-        middleware.append(Middleware(ApiKey, keys=keys, open_paths=open_paths, open_below=ASSETS))
+        middleware.append(Middleware(ApiKey, keys=keys, is_open=is_open))
     middleware.append(
         Middleware(BodyLimit, max_body_bytes=settings.max_body_bytes, max_held_bytes=settings.max_held_bytes)
     )
@@ -93,8 +99,10 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
             [
                 *model.router.routes,
                 *compress.router.routes,
+                *car_pictures.router.routes,
                 *health.router.routes,
                 *page.routes,
+                CarRoute(page),
                 *decoder_graphs.router.routes,
             ],
             key=has_suffix,
@@ -137,7 +145,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
     state: AppState = app.state.app_state
     settings = state.settings
     configure_pillow()
-    vae, codes = await asyncio.to_thread(_load, state)
+    vae, codes, older = await asyncio.to_thread(_load, state)
     pool = WorkerPool(
         settings.picture_threads,
         settings.queue_rows,
@@ -150,7 +158,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
     state.metrics.serving(vae.manifest.id, graphs.provider, precisions)
     if codes is not None:
         codes.start()
-    state.vae, state.codes, state.pool = vae, codes, pool
+    state.vae, state.codes, state.older, state.pool = vae, codes, older, pool
     if state.tracing is not None:
         state.tracing.start()
     try:
@@ -159,16 +167,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
     finally:
         state.draining = True
         await vae.drain()
+        await older.drain()
         if codes is not None:
             await codes.drain()
             codes.close()
+        older.close()
         vae.close()
         pool.close()
         if state.tracing is not None:
             await state.tracing.close()
 
 
-def _load(state: AppState) -> tuple[Vae, Codes | None]:
+def _load(state: AppState) -> tuple[Vae, Codes | None, OlderModels]:
     """Open the model, and let go of the bytes of its files, but for those that clients may load."""
     settings = state.settings
     folder = state.folder or read_model_folder(settings.model_dir)
@@ -199,7 +209,15 @@ def _load(state: AppState) -> tuple[Vae, Codes | None]:
         queue_timeout=settings.queue_timeout,
         observer=state.metrics,
     )
-    return vae, codes
+    older = OlderModels(
+        settings.older_models,
+        vae.manifest,
+        threads=settings.threads,
+        max_queue_rows=settings.queue_rows,
+        queue_timeout=settings.queue_timeout,
+        observer=state.metrics,
+    )
+    return vae, codes, older
 
 
 @contextmanager

@@ -69,6 +69,9 @@ def configuration(settings: Settings) -> uvicorn.Config:
     """
     settings.read_keys()
     folder = read_model_folder(settings.model_dir)
+    if settings.workers > 1:
+        for older in settings.older_models:
+            read_model_folder(older)
     app: Any = "app.main:create_app"  # each worker is a process, and makes its own
     if settings.workers == 1:
         from app.main import create_app  # not above: a supervisor of workers has no use for it

@@ -28,6 +28,11 @@ class Settings(BaseSettings):
         description="Model folder: encoder.onnx, decoder.onnx, prior.npz and model.json. Unset: the one that"
         " the package brings.",
     )
+    older_models: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        description="Comma-separated folders of other models whose codes are read too: a link outlives the "
+        "model that it was made with. Each is opened when it is first needed, on the CPU. Unset: none.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
         description="Where the model runs. `cuda` refuses to start without a working GPU; `auto` takes the "
@@ -183,6 +188,11 @@ class Settings(BaseSettings):
         if isinstance(keys, list) and not all(isinstance(key, str) and key.strip() for key in keys):
             raise ValueError("an empty API key would let everyone in; unset the variable to need none")
         return [key.strip() for key in keys] if isinstance(keys, list) else keys
+
+    @field_validator("older_models", mode="before")
+    @classmethod
+    def _split_folders(cls, value: object) -> object:
+        return [folder.strip() for folder in value.split(",")] if isinstance(value, str) else value
 
     @field_validator("cors_origins", mode="before")
     @classmethod

@@ -12,11 +12,24 @@ from app.api.bodies import IMAGE_FIELD, Upload, body_type, is_json, parse_images
 from app.api.content_encoding import is_gzip
 from app.api.content_negotiation import REPRESENTATIONS, Format, choose_format
 from app.api.validation import refuse_fields
-from app.errors import BodyTooLarge, ImageError, InvalidField, QueueFull, UnreadableImage
+from app.codes import wire
+from app.errors import (
+    BodyTooLarge,
+    DamagedCode,
+    ImageError,
+    InvalidField,
+    QueueFull,
+    UnreadableImage,
+    WrongModel,
+)
 from app.images.arrays import ImageArray
 from app.images.decode import read_sized_image
 from app.images.encode import scaled_size
 from app.images.worker_pool import ItemError, TookTooLong
+from app.inference.codes import CodeReader
+from app.inference.decoder import Decoder, Graphs
+from app.inference.older_models import OlderModel
+from app.inference.session import CPU
 from app.state import state_of, timings_of
 
 APART: tuple[Format, ...] = ("gif", "json", "npy")
@@ -32,6 +45,9 @@ class InferenceRequest(Request):
     Attributes:
         settings, vae, pool: what it is served with.
         codes: what reads and writes codes; None where the model has none.
+        decoder, reader: what draws the answer, and reads its codes: of the served model, unless the codes are
+            of an older one; see `take_code`.
+        manifest, graphs: of the model that draws the answer.
         timings: where its seconds are recorded.
         format: how it is to be answered.
         format_named_in: the place in the request that names it, `path` or `query.format`; None where Accept
@@ -64,6 +80,11 @@ class InferenceRequest(Request):
         self.settings = self._app_state.settings
         self.vae, self.pool = self._app_state.parts()
         self.codes = self._app_state.codes
+        self.decoder: Decoder = self.vae
+        self.reader: CodeReader | None = self.codes
+        self.manifest, self.graphs = self.vae.manifest, self.vae.graphs
+        self._older: OlderModel | None = None
+        self._borrowed = False
         self.timings = timings_of(request)
         choice = choose_format(request, offered, of_path)
         self.format, self.format_named_in = choice.format, choice.named_in
@@ -94,8 +115,45 @@ class InferenceRequest(Request):
         if self._app_state.unpacked_bytes > self.settings.max_held_bytes:
             raise QueueFull("too many request bodies are being unpacked at once; try again later")
 
+    @property
+    def reads_codes(self) -> bool:
+        """Whether codes of any model are read here."""
+        return bool(self._app_state.readable())
+
+    def take_code(self, place: str, text: str) -> None:
+        """Answer by the model that a code is of, which is not opened before `open_model`.
+
+        Raises:
+            DamagedCode, WrongModel: with the place of the code. InvalidField: no codes are read here.
+        """
+        if not self.reads_codes:
+            raise InvalidField([(place, f"must be left out: {self.vae.manifest.id} has no codes")])
+        try:
+            self._older = self._app_state.older_model(wire.from_text(text))
+        except (DamagedCode, WrongModel) as error:
+            raise type(error)(f"{place}: {error}") from error
+        if self._older is not None:
+            self.manifest, self.graphs = self._older.manifest, Graphs(CPU)
+
+    async def open_model(self) -> None:
+        """Have `decoder` and `reader` be those of the model that was taken."""
+        older = self._app_state.older
+        if self._older is not None and older is not None and not self._borrowed:
+            with self.timings.measure("open"):
+                model = await older.borrow(self._older)
+            self._borrowed = True
+            self.decoder, self.reader = model.decoder, model.reader
+
+    def take_served(self) -> None:
+        """Answer by the served model, whatever was taken before."""
+        self.decoder, self.reader = self.vae, self.codes
+        self.manifest, self.graphs = self.vae.manifest, self.vae.graphs
+
     def release(self) -> None:
-        """Let go of what is counted for its body; to be called when it has been answered."""
+        """Let go of the model and of what is counted for its body; to be called when it has been answered."""
+        if self._borrowed and self._older is not None and self._app_state.older is not None:
+            self._app_state.older.give_back(self._older)
+            self._borrowed = False
         self._app_state.unpacked_bytes -= self._unpacked
         self._unpacked = 0
 
@@ -158,7 +216,13 @@ class InferenceRequest(Request):
         self._offered = formats
 
     def check_output(
-        self, images: int, size: int | None, columns: int | None = None, *, animated: bool = False
+        self,
+        images: int,
+        size: int | None,
+        columns: int | None = None,
+        *,
+        animated: bool = False,
+        of: tuple[int, int] | None = None,
     ) -> None:
         """Refuse, before any work, an answer of too many pixels, or of sides that its format cannot have;
         where the client left the choice, another format that it accepts is taken.
@@ -168,12 +232,13 @@ class InferenceRequest(Request):
             size: pixels of the longer edge of each; None leaves them as the model makes them.
             columns: of the grid that they make, as `grid` takes it.
             animated: they are frames, and make no grid.
+            of: width and height of each, where they are not of the model's size.
 
         Raises:
             InvalidField, NotAcceptable.
         """
-        native = self.vae.manifest.image_size
-        width, height = scaled_size(native.width, native.height, size)
+        native = self.manifest.image_size
+        width, height = scaled_size(*(of or (native.width, native.height)), size)
         limit = self.settings.max_output_pixels
         if images * width * height > limit:
             message = (

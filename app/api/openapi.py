@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.api import schemas
-from app.api.content_negotiation import REPRESENTATIONS, Format, offered_formats, path_with
+from app.api.content_negotiation import REPRESENTATIONS, Format, format_of, offered_formats, path_with
 from app.server.problem_details import MEDIA_TYPE as PROBLEM_TYPE
 
 Document = dict[str, Any]
@@ -80,9 +80,16 @@ def text_answer() -> Responses:
     return {200: {"description": "OK", "headers": _headers(), "content": content}}
 
 
-def file_answer(media_type: str) -> Responses:
+def file_answer(media_type: str, *headers: str) -> Responses:
     """The response 200 of a file."""
-    return {200: {"description": "OK", "headers": _headers(), "content": {media_type: FILE}}}
+    return {200: {"description": "OK", "headers": _headers(*headers), "content": {media_type: FILE}}}
+
+
+def path_text(name: str, description: str) -> Document:
+    """A text in the path of an endpoint that reads it itself."""
+    schema = {"type": "string"}
+    place = {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
+    return {"parameters": [place]}
 
 
 def parameters(query: type[BaseModel]) -> Document:
@@ -182,6 +189,9 @@ def _in_each_format(path: str, operation: Document) -> Iterator[tuple[str, Docum
     generators of clients take them; of the bodies that are read it is the first."""
     parameters = [each for each in operation.get("parameters", ()) if each["name"] != "format"]
     if parameters == operation.get("parameters", []):
+        return
+    if format_of(path) is not None:  # it names one itself
+        operation["parameters"] = parameters
         return
     answer = operation["responses"]["200"]
     body = operation.get("requestBody")

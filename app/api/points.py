@@ -13,7 +13,7 @@ from app.api.validation import check_numbers, known_model, listed_codes, read_la
 from app.codes import wire
 from app.codes.codec import CodeImage
 from app.codes.content import CodeContent
-from app.errors import DamagedCode, InvalidField, UnsupportedBody, WrongModel
+from app.errors import DamagedCode, UnsupportedBody, WrongModel
 from app.images.arrays import ImageArray
 from app.images.worker_pool import ItemError
 from app.inference.codes import faded
@@ -55,36 +55,45 @@ async def points_in_body(request: InferenceRequest, model: type[Options]) -> tup
         )
     body = parse_json(await request.body())
     refuse_unknown(model, body, request.query_names)
-    known_model(body, manifest.id)
     codes = listed_codes(body, max_items)
     if codes is not None:
+        request.take_code(*codes[0])
+        known_model(body, request.manifest.id)
         return await points_of_codes(request, codes), body
+    known_model(body, manifest.id)
     return Points(read_latents(body, manifest.latent_dim, max_items)), body
 
 
 async def points_of_codes(request: InferenceRequest, codes: Sequence[tuple[str, str]]) -> Points:
-    """The points of codes, each with its place in the request.
+    """The points of codes of one model, each with its place in the request.
 
     Raises:
         DamagedCode, WrongModel: name the first one in order.
-        InvalidField: the model has no codes.
+        InvalidField: no codes are read here.
     """
-    reader = request.codes
-    if reader is None:
-        raise InvalidField([(codes[0][0], "must be left out: this model has no codes")])
+    request.take_code(*codes[0])
+    await request.open_model()
+    reader = request.reader
+    assert reader is not None
     places, texts = zip(*codes, strict=True)
     try:
         contents = await request.in_pool("unpack", lambda text: reader.read(wire.from_text(text)), texts)
     except ItemError as failure:
-        if isinstance(failure.error, DamagedCode | WrongModel):
-            raise type(failure.error)(f"{places[failure.index]}: {failure.error}") from failure
+        place = places[failure.index]
+        if isinstance(failure.error, WrongModel):
+            raise WrongModel(
+                f"{place}: the code is not of {request.manifest.id}, as {places[0]} is; codes of a request "
+                "are of one model"
+            ) from failure
+        if isinstance(failure.error, DamagedCode):
+            raise DamagedCode(f"{place}: {failure.error}") from failure
         raise failure.error from failure
     return Points(reader.latents(contents), contents)
 
 
 async def images_of(request: InferenceRequest, points: Points) -> ImageArray:
     """The images of points: (N, height, width, 3) uint8."""
-    decoded = await request.vae.decode(points.latents, request.timings)
+    decoded = await request.decoder.decode(points.latents, request.timings)
     if not points.contents:
         return decoded
     return np.stack([each.image for each in await code_images(request, points, decoded)])
@@ -92,7 +101,7 @@ async def images_of(request: InferenceRequest, points: Points) -> ImageArray:
 
 async def code_images(request: InferenceRequest, points: Points, decoded: ImageArray) -> list[CodeImage]:
     """The images of points that were given as codes; `decoded` are those of their latents."""
-    reader = request.codes
+    reader = request.reader
     assert reader is not None
     pairs = list(zip(points.contents, decoded, strict=True))
     return await request.in_pool("restore", lambda pair: reader.picture(*pair), pairs)
@@ -106,9 +115,9 @@ async def frames_along(
     On points that are codes they are the codes' images; what these have beyond their latents' goes out and
     comes in on the way.
     """
-    decoded = await request.vae.decode(latents, request.timings)
+    decoded = await request.decoder.decode(latents, request.timings)
     if not points.contents:
         return decoded
-    bases = await request.vae.decode(points.latents, request.timings)
+    bases = await request.decoder.decode(points.latents, request.timings)
     ends = [each.image for each in await code_images(request, points, bases)]
     return faded(decoded, ends, bases, fades(len(ends), lambdas))

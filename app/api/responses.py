@@ -137,14 +137,14 @@ def npy_response(request: InferenceRequest, latents: Latents) -> Response:
 
 def file_response(request: InferenceRequest, content: bytes) -> Response:
     """A file in the format that was chosen."""
-    headers = {"X-Model": request.vae.manifest.id, **_vary(request)}
+    headers = {"X-Model": request.manifest.id, **_vary(request)}
     return Response(content, headers=headers, media_type=REPRESENTATIONS[request.format].media_type)
 
 
 def json_response(request: InferenceRequest, fields: Fields) -> Response:
     """JSON of the model and these fields; arrays are written from their memory, float32 as the shortest text
     that gives it back."""
-    content = {"model": request.vae.manifest.id, **fields}
+    content = {"model": request.manifest.id, **fields}
     text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
     return Response(text, headers=_vary(request), media_type=REPRESENTATIONS["json"].media_type)
 
@@ -152,6 +152,8 @@ def json_response(request: InferenceRequest, fields: Fields) -> Response:
 def _vary(request: InferenceRequest, *more: str) -> dict[str, str]:
     """What other than the address decides the answer; for JSON app.server.compression adds to it."""
     names = ("Accept", *more) if request.format_named_in is None else more
+    if request.settings.cors_origins:  # else a cache gives a page of one origin what was made for another's
+        names = (*names, "Origin")
     return {"Vary": ", ".join(names)} if names else {}
 
 
@@ -177,7 +179,7 @@ async def repeatable_response(
 
 def _entity_tag(request: InferenceRequest, query: Options) -> str:
     """The model, and a digest of all that decides the bytes. JSON has a weak tag, as it may be packed."""
-    manifest, graphs = request.vae.manifest, request.vae.graphs
+    manifest, graphs = request.manifest, request.graphs
     codes = () if manifest.codes is None else manifest.codes.all()
     files = (manifest.files.graphs(graphs.decoder)[1], manifest.files.prior, *codes)
     parts = [file.sha256 for file in files if file is not None]

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from app.api.content_negotiation import format_of, offered_formats, path_with
+from app.api.content_negotiation import Format, format_of, offered_formats, path_with
 from app.api.inference_request import InferenceRequest
 from app.api.validation import from_query, known_names
 
@@ -25,6 +25,14 @@ class Router(APIRouter):
         query = get_type_hints(endpoint).get("query")
         for name in () if query is None else offered_formats(query):
             self._add(path_with(path, name), endpoint, options | {"include_in_schema": False})
+
+    def add_suffixed_route(
+        self, path: str, name: Format, endpoint: Callable[..., Any], **options: Any
+    ) -> None:
+        """Add a route by GET in one format alone; the path without its suffix is none of the API."""
+        suffixed = path_with(path, name)
+        operation_id = f"{endpoint.__name__}_{suffixed.rpartition('.')[2]}"
+        self._add(suffixed, endpoint, options | {"operation_id": operation_id, "methods": ["GET"]})
 
     def _add(self, path: str, endpoint: Callable[..., Any], options: dict[str, Any]) -> None:
         super().add_api_route(path, endpoint, **options)

@@ -69,13 +69,16 @@ class EncodeQuery(Options):
     format: Annotated[Literal["json", "npy"] | None, NAMED] = FORMAT
 
 
+Size = Annotated[
+    Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE), WHOLE] | None,
+    Field(description=f"an integer from {MIN_SIZE} to {MAX_SIZE}: pixels of the longer edge of each picture"),
+]
+
+
 class SizeQuery(Options):
     """What every endpoint that answers images can be asked."""
 
-    size: Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE), WHOLE] | None = Field(
-        default=None,
-        description=f"an integer from {MIN_SIZE} to {MAX_SIZE}: pixels of the longer edge of each picture",
-    )
+    size: Size = None
     images: Literal["png", "webp", "jpeg", "avif", "none"] = Field(
         default="png",
         description='"png", "webp", "jpeg" or "avif", what the data URLs in JSON are, or "none", which '
@@ -190,6 +193,17 @@ class CodesQuery(ImageQuery):
         description="codes, repeated or comma-separated",
         json_schema_extra={"maxItems": "max_items"},
     )
+
+
+class CarQuery(Options):
+    """Query of the picture of one code."""
+
+    size: Size = None
+    letterbox: bool = Field(
+        default=False,
+        description="true or false: the whole picture as the model has it, not in the shape of the original",
+    )
+    format: Annotated[Literal["png", "jpeg", "webp", "avif"] | None, NAMED] = FORMAT
 
 
 class DecoderQuery(Options):
@@ -392,6 +406,9 @@ class ModelAnswer(BaseModel):
     refines: bool = Field(default=False, description="Whether `refine=true` is answered.")
     codes: bool = Field(default=False, description="Whether the model has codes.")
     max_items: int
+    reads_codes_of: list[str] = Field(
+        default_factory=list, description="The models whose codes are read, the served one first."
+    )
     metrics: dict[str, float]
     directions: list[DirectionAnswer] = Field(
         description="Where cars differ most, strongest first; empty for a model without a fitted prior."

@@ -26,28 +26,43 @@ def seal(tag: int, payload: bytes) -> bytes:
     return body + bytes([_crc(body)])
 
 
-def unseal(tag: int, code: bytes) -> bytes:
-    """The payload of a code.
+def tag_in(code: bytes) -> int:
+    """The first byte of a whole code.
 
     Raises:
         DamagedCode: the check byte does not fit, or the length is none that a code has.
-        WrongModel: it is whole, and its first byte is another one.
     """
     if not 3 <= len(code) <= LONGEST:
         raise DamagedCode(f"a code has 3 to {LONGEST} bytes, not {len(code)}")
     if _crc(code[:-1]) != code[-1]:
         raise DamagedCode("the code's check byte does not fit: a part of it is missing or altered")
-    if code[0] != tag:
-        raise WrongModel(_difference(code[0], tag))
+    return code[0]
+
+
+def unseal(tag: int, code: bytes) -> bytes:
+    """The payload of a code.
+
+    Raises:
+        DamagedCode: see tag_in.
+        WrongModel: it is whole, and its first byte is another one.
+    """
+    found = tag_in(code)
+    if found != tag:
+        raise WrongModel(_difference(found, tag))
     return code[1:-1]
+
+
+def describe(tag: int) -> str:
+    """What the first byte of a code says of it."""
+    if tag >> 5 != FORMAT:
+        return f"the code is of format {tag >> 5}"
+    return f"the code is of a model of version {tag % VERSIONS}"
 
 
 def _difference(found: int, expected: int) -> str:
     if found >> 5 != expected >> 5:
-        return f"the code is of format {found >> 5}; this model reads format {expected >> 5}"
-    return (
-        f"the code is of a model of version {found % VERSIONS}; this one is of version {expected % VERSIONS}"
-    )
+        return f"{describe(found)}; this model reads format {expected >> 5}"
+    return f"{describe(found)}; this one is of version {expected % VERSIONS}"
 
 
 def to_text(code: bytes) -> str:

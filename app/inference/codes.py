@@ -1,4 +1,4 @@
-"""Codes of the served model: written in a process beside the service, read and decoded within it."""
+"""Codes: those of the served model are written in a process beside the service; all are read within it."""
 
 from collections.abc import Sequence
 
@@ -17,26 +17,12 @@ from app.model.manifest import ModelFolder, Precision
 from app.timings import Timings
 
 
-class Codes:
-    """Codes of one model: what reads them, and the process that writes them."""
+class CodeReader:
+    """What reads the codes of one model. Nothing in it changes, so threads may share it."""
 
-    def __init__(self, coder: Coder, packer: Packer) -> None:
-        """Put them together."""
+    def __init__(self, coder: Coder) -> None:
+        """Read with a coder."""
         self._coder = coder
-        self._packer = packer
-
-    def start(self) -> None:
-        """Start what writes codes; to be called on the event loop that serves."""
-        self._packer.batcher.start()
-
-    async def drain(self) -> None:
-        """Refuse new work and finish what was accepted."""
-        await self._packer.batcher.drain()
-
-    def close(self) -> None:
-        """Refuse new work, answer what is waiting with NotReady, and end the process."""
-        self._packer.batcher.close()
-        self._packer.close()
 
     def read(self, code: bytes) -> CodeContent:
         """What a code says. It takes up to 10 ms: see CodeCodec.unpack.
@@ -57,6 +43,28 @@ class Codes:
     def box(self, content: CodeContent) -> tuple[int, int, int, int]:
         """Left, top, right and bottom of what is no border in the image of a code."""
         return self._coder.codec.box(content)
+
+
+class Codes(CodeReader):
+    """Codes of the served model: what reads them, and the process that writes them."""
+
+    def __init__(self, coder: Coder, packer: Packer) -> None:
+        """Put them together."""
+        super().__init__(coder)
+        self._packer = packer
+
+    def start(self) -> None:
+        """Start what writes codes; to be called on the event loop that serves."""
+        self._packer.batcher.start()
+
+    async def drain(self) -> None:
+        """Refuse new work and finish what was accepted."""
+        await self._packer.batcher.drain()
+
+    def close(self) -> None:
+        """Refuse new work, answer what is waiting with NotReady, and end the process."""
+        self._packer.batcher.close()
+        self._packer.close()
 
     async def pack(
         self,

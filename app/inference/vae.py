@@ -1,7 +1,6 @@
 """VAE as it is served: encode, refine, decode, reconstruct and measure, sample, interpolate."""
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,14 +11,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import InferenceFailed, InvalidField, NotReady, ServiceError
+from app.errors import InvalidField, NotReady, ServiceError
 from app.images.arrays import ImageArray
 from app.images.quality import psnr, ssim
 from app.inference.batcher import Batcher, BatchObserver, Health
+from app.inference.decoder import Decoder, Graphs, check_finite, check_rows
 from app.inference.refiner import Refiner, open_refiner
-from app.inference.self_check import SelfCheck, choose_decoder
+from app.inference.self_check import choose_decoder
 from app.inference.session import CPU, SessionSpec, decoder_graph, encoder_graph, open_sessions
-from app.model.interpolation import Method, interpolate
 from app.model.latents import Latents, standard_draws
 from app.model.manifest import Manifest, ModelFolder, Precision
 from app.model.prior import Prior, read_prior
@@ -33,8 +32,6 @@ MEASURED_INLINE = 4
 """Most images whose quality is measured on the event loop, at about 0.2 ms each; more go to a thread."""
 DRAWN_INLINE = 4
 """Most draws from the fitted prior on the event loop, at 0.6 to 0.9 ms each; more go to a thread."""
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,18 +70,8 @@ class Direction:
     std: float
 
 
-@dataclass(frozen=True)
-class Graphs:
-    """What the graphs run on and in which precision; the self-check where that decided it."""
-
-    provider: str
-    encoder: Precision = "fp32"
-    decoder: Precision = "fp32"
-    check: SelfCheck | None = None
-
-
-class Vae:
-    """An encoder and a decoder behind their batchers, a refiner where there is one, and the prior.
+class Vae(Decoder):
+    """Both halves of a model behind their batchers, a refiner where there is one, and the prior.
 
     What encodes, refines and decodes raises what Batcher.submit raises.
     """
@@ -99,12 +86,9 @@ class Vae:
         refiner: Refiner | None = None,
     ) -> None:
         """Put a model together; `graphs` says how its sessions really run."""
-        self.manifest = manifest
-        self.prior = prior
+        super().__init__(manifest, prior, decoder, graphs)
         self.directions = () if prior is None else _directions(prior)
-        self.graphs = graphs
         self._encoder = encoder
-        self._decoder = decoder
         self._refiner = refiner
         # As requests pass them.
         self._batchers = (encoder, *(() if refiner is None else (refiner.batcher,)), decoder)
@@ -171,8 +155,8 @@ class Vae:
             InvalidField: there is no refiner.
         """
         refiner = self.check_refines()
-        _check(images, np.uint8, self._image_shape)
-        _check(latents, np.float32, (self.manifest.latent_dim,))
+        check_rows(images, np.uint8, self._image_shape)
+        check_rows(latents, np.float32, (self.manifest.latent_dim,))
         return await refiner.refine(images, latents, timings)
 
     async def encode(
@@ -184,40 +168,17 @@ class Vae:
             InferenceFailed: what comes out is not finite; also where `Batcher.submit` raises it.
             InvalidField: there is no refiner.
         """
-        _check(images, np.uint8, self._image_shape)
+        check_rows(images, np.uint8, self._image_shape)
         mean, log_variance = await self._encoder.submit(images, timings)
         with np.errstate(over="ignore"):
             std = np.exp(0.5 * log_variance)
-        _check_finite("the encoder gave means", mean)
-        _check_finite("the encoder gave standard deviations", std)
+        check_finite("the encoder gave means", mean)
+        check_finite("the encoder gave standard deviations", std)
         return Posterior(await self.refine(images, mean, timings) if refine else mean, std)
 
     def expecting(self, images: int) -> AbstractContextManager[None]:
         """To be held while so many images are made ready for `encode`: see Batcher.expecting."""
         return self._encoder.expecting(images)
-
-    async def decode(self, latents: Latents, timings: Timings | None = None) -> ImageArray:
-        """Decode (N, L) float32 latents to (N, H, W, 3) uint8 images.
-
-        Raises:
-            InferenceFailed: the latents are not finite, or an image is black and so is that of the latent 0,
-                a mean car: the graph ends in bytes, and what is not a number becomes 0 there. Also where
-                `Batcher.submit` raises it.
-        """
-        _check(latents, np.float32, (self.manifest.latent_dim,))
-        _check_finite("the decoder was to be given latents", latents)
-        (images,) = await self._decoder.submit(latents, timings)
-        black = _count_black(images)
-        if black and _count_black(await self._decode_zero()):
-            logger.error(
-                "the decoder gives black, which is what NaN becomes, for %d of %d rows", black, len(images)
-            )
-            raise InferenceFailed("the model gave values that are not numbers")
-        return images
-
-    async def _decode_zero(self) -> ImageArray:
-        (images,) = await self._decoder.submit(np.zeros((1, self.manifest.latent_dim), np.float32))
-        return images
 
     async def reconstruct(
         self,
@@ -265,10 +226,6 @@ class Vae:
         if prior == "standard" or self.prior is None:
             return standard_draws(count, self.manifest.latent_dim, seed, temperature)
         return self.prior.draw(count, seed, temperature)
-
-    def path(self, waypoints: Latents, lambdas: Sequence[float], method: Method = "linear") -> Latents:
-        """Points on the path through (W, L) waypoints; see app.model.interpolation.interpolate."""
-        return interpolate(waypoints, lambdas, method, self.prior)
 
 
 def load_vae(
@@ -334,23 +291,3 @@ def _directions(prior: Prior) -> tuple[Direction, ...]:
 
 def _measure(originals: ImageArray, images: ImageArray) -> Quality:
     return Quality(psnr(originals, images), ssim(originals, images))
-
-
-def _check_finite(what: str, values: NDArray[Any]) -> None:
-    if not np.isfinite(values).all():
-        bad = np.count_nonzero(~np.isfinite(values).all(axis=1))
-        logger.error("%s that are not finite, NaN or infinite, for %d of %d rows", what, bad, len(values))
-        raise InferenceFailed("the model gave values that are not numbers")
-
-
-def _count_black(images: ImageArray) -> int:
-    _, height, width, _ = images.shape
-    if images[:, height // 2, width // 2, 1].all():  # most have light in the middle: a quick look
-        return 0
-    return int(np.count_nonzero(~images.any(axis=(1, 2, 3))))
-
-
-def _check(rows: NDArray[Any], dtype: type, row_shape: tuple[int, ...]) -> None:
-    """Rows of another kind would fail the whole batch they are in, with other requests in it."""
-    if rows.dtype != dtype or rows.shape[1:] != row_shape:
-        raise ValueError(f"rows must be {dtype.__name__} {row_shape}, not {rows.dtype} {rows.shape[1:]}")

@@ -116,6 +116,13 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=self.registry,
         )
+        self._older_open = Gauge(
+            "car_vae_older_model_open",
+            "Whether an older model, whose codes are read, is in memory: in how many processes.",
+            ("model",),
+            multiprocess_mode="livesum",
+            registry=self.registry,
+        )
         shared = shared_folder()
         if shared is None:
             self._exposed_registry = self.registry
@@ -151,6 +158,11 @@ class Metrics:
         self._info.labels(model, provider).set(1)
         for graph, precision in precisions.items():
             self._precision.labels(graph, precision).set(1)
+
+    def older_models(self, opened: Mapping[str, bool]) -> None:
+        """Tell which older models there are, and whether each is in memory."""
+        for model, is_open in opened.items():
+            self._older_open.labels(model).set(is_open)
 
     def render(self) -> bytes:
         """The metrics in Prometheus' text format, of all processes that share a folder."""

@@ -40,7 +40,7 @@ class RequestObserver(Protocol):
     """What is told about each request that has been answered."""
 
     def request(self, path: str, status: int, seconds: float, timings: Timings) -> None:
-        """A request to `path` ended with `status` after `seconds`."""
+        """A request to `path`, by the name it is counted under, ended with `status` after `seconds`."""
 
 
 class RequestLog:
@@ -96,9 +96,15 @@ class RequestLog:
             logger.debug("the client of request %s has gone", request_id)
         finally:
             seconds = time.perf_counter() - started
-            path = route_path(scope)
+            path = self._path(scope)
             self._observer.request(path, status, seconds, timings)
             self._log(scope, path if path in self._endpoints else OTHER, status, seconds, timings)
+
+    def _path(self, scope: Scope) -> str:
+        """The path as it is counted: where it has parameters, what stands in their place in its route."""
+        path = route_path(scope)
+        template: str = getattr(scope.get("route"), "path", path)
+        return template if template in self._endpoints else path
 
     def _log(self, scope: Scope, endpoint: str, status: int, seconds: float, timings: Timings) -> None:
         level = logging.DEBUG if status < 400 and endpoint in PROBES else logging.INFO
@@ -172,18 +178,16 @@ class FaultsAsProblems:
 class ApiKey:
     """Lets requests without a known key through to what is open, and to nothing else."""
 
-    def __init__(self, app: App, keys: Sequence[str], open_paths: frozenset[str], open_below: str) -> None:
+    def __init__(self, app: App, keys: Sequence[str], is_open: Callable[[str], bool]) -> None:
         """Wrap an app.
 
         Args:
             keys: any of which is enough.
-            open_paths: need none.
-            open_below: nor do paths that begin so.
+            is_open: whether a path needs none.
         """
         self._app = app
         self._keys = [key.encode() for key in keys]
-        self._open_paths = open_paths
-        self._open_below = open_below
+        self._is_open = is_open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not (self._is_open(route_path(scope)) or self._has_key(scope)):
@@ -191,9 +195,6 @@ class ApiKey:
             await from_service_error(scope, refusal)(scope, receive, send)
             return
         await self._app(scope, receive, send)
-
-    def _is_open(self, path: str) -> bool:
-        return path in self._open_paths or path.startswith(self._open_below)
 
     def _has_key(self, scope: Scope) -> bool:
         given = []

@@ -83,7 +83,10 @@ def problem(
     }
     if errors:
         content["errors"] = [{"place": place, "message": message} for place, message in errors]
-    return Response(orjson.dumps(content), status, headers, MEDIA_TYPE)
+    # Else caches may keep some errors, 404 among them, for as long as they see fit (RFC 9111, 4.2.2).
+    return Response(
+        orjson.dumps(content), status, {"Cache-Control": "no-store", **(headers or {})}, MEDIA_TYPE
+    )
 
 
 def from_service_error(scope: Scope, error: ServiceError) -> Response:

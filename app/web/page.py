@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,7 @@ from app.web.swagger import swagger_files
 FOLDER = Path(__file__).parent / "static"
 PAGE = "/"
 DOCS = "/docs"
+END_OF_TITLE = b"</title>\n"
 HTML = MappingProxyType({PAGE: "index.html", DOCS: "docs.html"})
 ASSETS = "/static/"
 """Below which all is that the pages need."""
@@ -59,6 +61,7 @@ GUARDS = MappingProxyType(
     }
 )
 ASKED_EACH_TIME = "no-cache"
+NEVER_KEPT = "no-store"
 KEPT_FOR_GOOD = "public, max-age=31536000, immutable"
 
 
@@ -70,6 +73,12 @@ class File:
     compressed: bytes
     media_type: str
     etag: str
+
+    @staticmethod
+    def packed(content: bytes, media_type: str, level: int = 1) -> "File":
+        """A file of such content, packed at a level of gzip."""
+        tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+        return File(content, gzip.compress(content, level, mtime=0), media_type, tag)
 
 
 class Page:
@@ -92,6 +101,8 @@ class Page:
         for name in HTML.values():
             if name in contents:
                 contents[name] = contents[name].replace(b'"static/', f'"static/{self.digest}/'.encode())
+        above = re.sub(rb'(src|href)="(?!#)', rb'\1="../', contents[HTML[PAGE]])
+        self._head, _, self._rest = above.partition(END_OF_TITLE)
         self._files = {name: _file(name, content) for name, content in contents.items()}
         self.routes = (
             *(Route(path, self.page) for path in HTML),
@@ -103,6 +114,13 @@ class Page:
         path = route_path(request.scope)
         policy = POLICY if path == DOCS else POLICY + TRUSTED_TYPES
         return _answer(request, self._files[HTML[path]], ASKED_EACH_TIME, policy)
+
+    def below(self, request: Request, head: str, status: int = 200) -> Response:
+        """The page at an address one folder below its own, with more in its head."""
+        content = b"".join((self._head, END_OF_TITLE, head.encode(), self._rest))
+        file = File.packed(content, "text/html")
+        caching = ASKED_EACH_TIME if status == 200 else NEVER_KEPT
+        return _answer(request, file, caching, POLICY + TRUSTED_TYPES, status)
 
     async def asset(self, request: Request) -> Response:
         """GET /static/<digest>/<name>: what the page needs.
@@ -120,15 +138,10 @@ class Page:
 
 @lru_cache(maxsize=64)
 def _file(name: str, content: bytes) -> File:
-    return File(
-        content,
-        gzip.compress(content, mtime=0),
-        MEDIA_TYPES[Path(name).suffix],
-        f'"{hashlib.sha256(content).hexdigest()[:16]}"',
-    )
+    return File.packed(content, MEDIA_TYPES[Path(name).suffix], level=9)
 
 
-def _answer(request: Request, file: File, caching: str, policy: str) -> Response:
+def _answer(request: Request, file: File, caching: str, policy: str, status: int = 200) -> Response:
     headers = {
         **GUARDS,
         "Content-Security-Policy": policy,
@@ -136,9 +149,9 @@ def _answer(request: Request, file: File, caching: str, policy: str) -> Response
         "ETag": file.etag,
         "Vary": "Accept-Encoding",
     }
-    if is_known(request.headers, file.etag):
+    if status == 200 and is_known(request.headers, file.etag):
         return Response(status_code=304, headers=headers)
     if takes_gzip(request.headers):
         compressed = headers | {"Content-Encoding": "gzip", "ETag": "W/" + file.etag}
-        return Response(file.compressed, headers=compressed, media_type=file.media_type)
-    return Response(file.content, headers=headers, media_type=file.media_type)
+        return Response(file.compressed, status, compressed, file.media_type)
+    return Response(file.content, status, headers, file.media_type)

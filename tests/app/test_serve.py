@@ -22,6 +22,7 @@ from app.model import manifest
 from app.serve import configuration
 from app.settings import Settings
 from tests.app.conftest import client_of
+from tests.tiny_model import write_tiny_model
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -57,6 +58,13 @@ def refusal(**settings: object) -> str:
         assert process.returncode == 1
     assert "Traceback" not in output
     return output
+
+
+def test_an_older_model_without_codes_is_refused(model_folder: Path, tmp_path: Path) -> None:
+    older = write_tiny_model(tmp_path / "older", version=2)
+    output = refusal(model_dir=model_folder, older_models=older, device="cpu", port=0)
+    assert f"{older} has no codes that could be read; leave it out" in output
+    assert "Traceback" not in output
 
 
 def test_a_missing_model_is_refused_in_one_line(tmp_path: Path) -> None:

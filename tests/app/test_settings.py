@@ -109,6 +109,13 @@ def test_a_file_without_keys_is_refused(tmp_path: Path, content: str | None) -> 
         settings.read_keys()
 
 
+def test_older_models_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAR_VAE_OLDER_MODELS", "/models/car-vae/3, /models/a model")
+    assert Settings().older_models == (Path("/models/car-vae/3"), Path("/models/a model"))
+    monkeypatch.setenv("CAR_VAE_OLDER_MODELS", "")
+    assert Settings().older_models == ()
+
+
 def test_origins_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAR_VAE_CORS_ORIGINS", "https://example.org, http://localhost:3000")
     assert Settings().cors_origins == ("https://example.org", "http://localhost:3000")

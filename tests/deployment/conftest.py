@@ -14,7 +14,7 @@ Replicas = tuple[httpx.Client, httpx.Client]
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny-vae" / "1")
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny-vae" / "1", codes=True)
 
 
 @pytest.fixture(scope="session")

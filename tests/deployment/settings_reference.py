@@ -14,6 +14,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 WHEN_TO_CHANGE = {
     "model_dir": "To serve another model or version.",
+    "older_models": "When another model is served than links have been made with; see "
+    "[versioning.md](../docs/versioning.md#when-another-model-is-served).",
     "device": "`cuda` on machines with a GPU, so that a broken driver is found at the start.",
     "precision": "`fp32` where pictures are to be the same on every machine, to the grey level; `int8` where "
     "speed counts for more than latents that are. `files.int8.loss` in model.json says what it costs.",

@@ -4,6 +4,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.codes.wire import from_text, seal, tag_of, to_text
 from app.settings import Settings
 from tests.deployment.conftest import Replicas, address_of
 from tests.deployment.programs import free_port, program
@@ -59,6 +61,7 @@ def site(folder: Path, *clients: httpx.Client, rate: str = "1000r/s") -> Iterato
     conf = replaced(conf, r"server 127\.0\.0\.1:8000;", servers(*clients))
     conf = replaced(conf, r"listen 80;", f"listen 127.0.0.1:{port};")
     conf = replaced(conf, r"rate=10r/s", f"rate={rate}")
+    conf = replaced(conf, r"/var/cache/cars", f"{folder}/pictures")
     own = " ".join(
         f"{of}_temp_path {folder}/{of};" for of in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
@@ -192,14 +195,19 @@ def test_the_page_works_beneath_the_path_in_a_browser(beneath: httpx.Client) -> 
     assert [answer for answer in answers if not answer[1].startswith(ROOT_PATH) or answer[0] >= 400] == []
 
 
-def samples_of(replica: httpx.Client) -> float:
-    """Requests to /sample that a replica has counted."""
+def counted(replica: httpx.Client, endpoint: str) -> float:
+    """Requests to a path that a replica has counted."""
     return sum(
         sample.value
         for family in text_string_to_metric_families(replica.get("/metrics").text)
         for sample in family.samples
-        if sample.name == "car_vae_requests_total" and sample.labels["endpoint"] == "/sample"
+        if sample.name == "car_vae_requests_total" and sample.labels["endpoint"] == endpoint
     )
+
+
+def samples_of(replica: httpx.Client) -> float:
+    """Requests to /sample that a replica has counted."""
+    return counted(replica, "/sample")
 
 
 def test_the_balancer_shares_the_work_and_outlives_a_replica(
@@ -222,6 +230,142 @@ def test_the_balancer_shares_the_work_and_outlives_a_replica(
             stopping.close()
             for _ in range(10):
                 assert client.get("/sample?seed=3").content == alone
+
+
+PROXIES = [pytest.param(site, ROOT_PATH, id="site"), pytest.param(balancer, "", id="balancer")]
+
+
+@pytest.fixture(scope="module")
+def code(replicas: Replicas) -> str:
+    """A code that the replicas read."""
+    answer = replicas[0].post("/compress?bytes=120", files={"image": file_of(photograph(60, 40))})
+    text: str = answer.json()["items"][0]["codes"][0]
+    return text
+
+
+def asked(replicas: Replicas) -> float:
+    """Requests for pictures of codes that reached the service; counted just after their answers."""
+    return sum(counted(replica, "/c/{code}.webp") + counted(replica, "/c/{code}.png") for replica in replicas)
+
+
+def until_asked(replicas: Replicas, times: float) -> None:
+    while asked(replicas) < times:
+        time.sleep(0.01)
+    assert asked(replicas) == times
+
+
+@pytest.mark.parametrize(("proxy", "prefix"), PROXIES)
+def test_a_picture_of_a_code_is_asked_of_the_service_once(
+    proxy: Callable[..., AbstractContextManager[httpx.Client]],
+    prefix: str,
+    replicas: Replicas,
+    code: str,
+    tmp_path: Path,
+) -> None:
+    with proxy(tmp_path, *replicas) as client:
+        path = f"{prefix}/c/{code}.webp"
+        direct = replicas[0].get(f"/c/{code}.webp")
+        before = asked(replicas)
+        first = client.get(path, headers={"X-Request-ID": "first"})
+        assert first.headers["Server-Timing"] == "cache;desc=MISS"
+        until_asked(replicas, before + 1)
+        for headers in ({}, {"Accept": "image/avif"}, {"Cookie": "a=b", "User-Agent": "another"}):
+            again = client.get(path, headers=headers)
+            assert again.content == first.content == direct.content
+            assert again.headers["Server-Timing"] == "cache;desc=HIT"
+        for name in ("Content-Type", "Cache-Control", "ETag", "X-Model", "X-Content-Type-Options"):
+            assert again.headers[name] == first.headers[name] == direct.headers[name]
+        assert client.get(path, headers={"X-Request-ID": "mine"}).headers["X-Request-ID"] == "mine"
+        assert client.get(path, headers={"X-Request-ID": "a b"}).headers["X-Request-ID"] not in (
+            "a b",
+            "first",
+        )
+        known = client.get(path, headers={"If-None-Match": first.headers["ETag"]})
+        assert (known.status_code, known.content) == (304, b"")
+        head = client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["Content-Length"] == str(len(first.content))
+        until_asked(replicas, before + 1)
+        # Other options are other pictures.
+        for number, query in enumerate(("?size=40", "?size=41", "?letterbox=true"), start=2):
+            assert client.get(path + query).headers["Server-Timing"] == "cache;desc=MISS"
+            until_asked(replicas, before + number)
+
+
+@pytest.mark.parametrize(("proxy", "prefix"), PROXIES)
+def test_no_error_is_kept_and_no_page(
+    proxy: Callable[..., AbstractContextManager[httpx.Client]],
+    prefix: str,
+    replicas: Replicas,
+    code: str,
+    tmp_path: Path,
+) -> None:
+    foreign = to_text(seal(tag_of(9), from_text(code)[1:-1]))
+    with proxy(tmp_path, *replicas) as client:
+        for name, status in ((code[:-1], 400), (foreign, 409), (code, 422)):
+            query = "?size=1" if status == 422 else ""
+            for _ in range(2):
+                before = asked(replicas)
+                check_problem(client.get(f"{prefix}/c/{name}.png{query}"), status)
+                until_asked(replicas, before + 1)
+        for _ in range(2):
+            page = client.get(f"{prefix}/c/{code}")
+            assert page.status_code == 200
+            assert "cache;" not in page.headers["Server-Timing"]
+            assert f'content="http://{address_of(client)}{prefix}/c/{code}.jpg?' in page.text
+            (script,) = re.findall(r'src="([^"]+/page\.js)"', page.text)
+            assert client.get(urljoin(str(page.url), script)).status_code == 200
+
+
+@pytest.mark.parametrize(("proxy", "prefix"), PROXIES)
+def test_what_is_kept_outlives_all_replicas(
+    proxy: Callable[..., AbstractContextManager[httpx.Client]],
+    prefix: str,
+    tiny_model: Path,
+    code: str,
+    tmp_path: Path,
+) -> None:
+    with ExitStack() as stopping:
+        only = stopping.enter_context(serving(tiny_model, tmp_path / "only"))
+        with proxy(tmp_path, only) as client:
+            first = client.get(f"{prefix}/c/{code}.png")
+            assert first.status_code == 200
+            stopping.close()
+            assert client.get(f"{prefix}/c/{code}.png").content == first.content
+            check_problem(client.get(f"{prefix}/c/{code}.webp"), 503)
+
+
+@pytest.mark.parametrize(("proxy", "prefix"), PROXIES)
+def test_what_needs_a_key_is_not_kept(
+    proxy: Callable[..., AbstractContextManager[httpx.Client]], prefix: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    with serving(tiny_model, tmp_path / "keyed", api_keys="secret") as keyed:
+        keyed.headers["X-API-Key"] = "secret"
+        answer = keyed.post("/compress", files={"image": file_of(photograph(60, 40))})
+        path = f"{prefix}/c/{answer.json()['items'][0]['codes'][0]}.png"
+        with proxy(tmp_path, keyed) as client:
+            for _ in range(2):
+                given = client.get(path, headers={"Authorization": "Bearer secret"})
+                assert given.headers["Server-Timing"] == "cache;desc=BYPASS"
+                assert given.headers["Cache-Control"].startswith("private")
+                check_problem(client.get(path), 401)
+
+
+@pytest.mark.parametrize(("proxy", "prefix"), PROXIES)
+def test_many_who_ask_for_a_new_picture_at_once_cost_one(
+    proxy: Callable[..., AbstractContextManager[httpx.Client]],
+    prefix: str,
+    replicas: Replicas,
+    code: str,
+    tmp_path: Path,
+) -> None:
+    with proxy(tmp_path, *replicas) as client, ThreadPoolExecutor(16) as pool:
+        before = asked(replicas)
+        path = f"{prefix}/c/{code}.png?size=1024"
+        answers = list(pool.map(lambda _: client.get(path), range(16)))
+        assert {answer.status_code for answer in answers} == {200}
+        assert len({answer.content for answer in answers}) == 1
+        until_asked(replicas, before + 1)
 
 
 def test_site_and_service_agree() -> None:

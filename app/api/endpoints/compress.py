@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import Query
+from PIL import Image
 from starlette.responses import Response
 
 from app.api.inference_request import InferenceRequest
@@ -17,6 +18,7 @@ from app.api.schemas import CompressAnswer, CompressQuery, LatentsBody, Pictures
 from app.codes import wire
 from app.errors import InvalidField, NotOffered
 from app.images.arrays import ImageArray
+from app.images.letterbox import fit
 from app.inference.coder import PackedCode
 from app.model.latents import Latents
 from app.server.disconnect import CancelOnDisconnect
@@ -36,7 +38,7 @@ BODIES["requestBody"]["content"] |= json_body(LatentsBody)["requestBody"]["conte
 )
 async def compress(request: InferenceRequest, query: Annotated[CompressQuery, Query()]) -> Response:
     """Each image as a string of at most so many bytes, of which /decode makes it again. Of latents and codes
-    it is their decoded image that is coded."""
+    it is their decoded image that is coded: codes of an older model become those of the served one."""
     codes = request.codes
     if codes is None:
         raise NotOffered(f"{request.vae.manifest.id} has no codes")
@@ -59,15 +61,31 @@ async def _originals(
         _check_bin(request, query, len(points.latents))
         images = await images_of(request, points)
         _, height, width, _ = images.shape
-        boxes = [request.codes.box(each) for each in points.contents] if request.codes else []
+        boxes = [request.reader.box(each) for each in points.contents] if request.reader else []
         sizes = [(right - left, bottom - top) for left, top, right, bottom in boxes]
-        return images, points.latents, sizes or [(width, height)] * len(images)
-    files = await request.image_files()
-    _check_bin(request, query, len(files))
-    images, sizes = await request.decode_sized(files)
+        if request.decoder is request.vae:
+            return images, points.latents, sizes or [(width, height)] * len(images)
+        # The latents of another model mean nothing to this one, but their images do.
+        request.take_served()
+        images = await _fitted(request, images, boxes)
+    else:
+        files = await request.image_files()
+        _check_bin(request, query, len(files))
+        images, sizes = await request.decode_sized(files)
     refine = request.vae.refines if query.refine is None else query.refine
     posterior = await request.vae.encode(images, request.timings, refine=refine)
     return images, posterior.mean, sizes
+
+
+async def _fitted(
+    request: InferenceRequest, images: ImageArray, boxes: Sequence[tuple[int, int, int, int]]
+) -> ImageArray:
+    """What lies in the boxes of images of another model, fitted to the size of the served one."""
+    size = request.manifest.image_size
+    parts = [
+        image[top:bottom, left:right] for image, (left, top, right, bottom) in zip(images, boxes, strict=True)
+    ]
+    return np.stack([fit(Image.fromarray(part), size.width, size.height) for part in parts])
 
 
 def _check_bin(request: InferenceRequest, query: CompressQuery, images: int) -> None:

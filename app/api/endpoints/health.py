@@ -8,6 +8,7 @@ from app.api.endpoints.decoder_graphs import decoder_list
 from app.api.openapi import answers, kept, problems, text_answer
 from app.api.routing import Router
 from app.api.schemas import HealthAnswer, ModelAnswer
+from app.inference.older_models import OLDER_DECODER
 from app.server.entity_tags import digest, is_known
 from app.server.metrics import MEDIA_TYPE as METRICS_TYPE
 from app.state import state_of
@@ -58,6 +59,7 @@ async def model(request: Request) -> Response:
         "self_check": vae.graphs.check,
         "refines": vae.refines,
         "codes": state.codes is not None,
+        "reads_codes_of": state.readable(),
         "max_items": state.settings.max_items,
         "metrics": manifest.metrics,
         "directions": vae.directions,
@@ -77,6 +79,9 @@ async def metrics(request: Request) -> Response:
     if state.vae is not None:
         for graph, rows in state.vae.queued_rows().items():
             state.metrics.queued(graph, rows)
+    if state.older is not None and state.older.opened:
+        state.metrics.older_models(state.older.opened)
+        state.metrics.queued(OLDER_DECODER, state.older.queued_rows)
     return Response(state.metrics.render(), headers=FRESH, media_type=METRICS_TYPE)
 
 

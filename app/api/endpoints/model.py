@@ -95,6 +95,7 @@ async def decode(request: InferenceRequest, query: Annotated[ImageQuery, Query()
 async def decode_by_query(request: InferenceRequest, query: Annotated[CodesQuery, Query()]) -> Response:
     """The same as POST /decode of codes, for use as the source of an image. The answer may be kept for
     good."""
+    request.take_code("query.code[0]", query.code[0])
 
     async def answer() -> Response:
         return await _decode(request, await _points_in_query(request, query.code), query)
@@ -231,6 +232,8 @@ async def interpolate_by_query(
     seeds, codes = query.seed, query.code
     if (seeds is None) == (codes is None):
         raise InvalidField([("query.seed", "must be given, or else code: one of the two")])
+    if codes is not None:
+        request.take_code("query.code[0]", codes[0])
     lambdas = _lambdas(request, query, len(seeds or codes or ()), query)
 
     async def walk() -> Response:
@@ -260,7 +263,7 @@ async def _walk(
     request: InferenceRequest, points: Points, lambdas: Sequence[float], method: Method, query: PathQuery
 ) -> Response:
     """The frames along waypoints, wherever these come from."""
-    latents = request.vae.path(points.latents, lambdas, method)
+    latents = request.decoder.path(points.latents, lambdas, method)
     return await latents_response(
         request,
         latents,

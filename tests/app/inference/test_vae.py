@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from app.errors import InferenceFailed, InvalidField, ModelFolderError, NotReady, QueueFull
 from app.images.quality import psnr, ssim
+from app.inference.decoder import Graphs
 from app.inference.session import SessionSpec
-from app.inference.vae import Graphs, Vae, load_vae
+from app.inference.vae import Vae, load_vae
 from app.model.interpolation import even_lambdas
 from app.model.latents import standard_draws
 from app.model.manifest import read_model_folder

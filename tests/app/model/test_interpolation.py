@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from app.model.interpolation import Method, even_lambdas, interpolate
+from app.model.interpolation import Method, even_lambdas, fades, interpolate
 from app.model.latents import standard_draws
 from tests.app.model.priors import make_mixture
 
@@ -108,3 +108,15 @@ def test_finite_waypoints_give_finite_frames(
     assert np.isfinite(frames).all()
     assert (frames[0] == waypoints[0]).all()
     assert (frames[-1] == waypoints[-1]).all()
+
+
+def test_a_waypoint_fades_out_to_the_middle_and_the_next_one_in_from_there() -> None:
+    found = fades(3, [0, 0.125, 0.25, 0.375, 0.5, 0.625, 1])
+    assert found == [(0, 1.0), (0, 0.5), (0, 0.0), (1, 0.5), (1, 1.0), (1, 0.5), (2, 1.0)]
+
+
+def test_a_frame_that_is_a_waypoint_but_for_rounding_shows_all_of_it() -> None:
+    lambdas = even_lambdas(64)
+    assert fades(2, lambdas)[0] == (0, 1.0)
+    assert fades(2, lambdas)[63] == (1, 1.0)
+    assert fades(4, [1 / 3 + 1e-12])[0] == (1, 1.0)

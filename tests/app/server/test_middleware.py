@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 
 from app.errors import BodyTooLarge, QueueFull, StartupError
 from app.server.asgi import App, Message, Receive, Scope, Send
@@ -54,6 +55,19 @@ async def test_every_answer_has_an_id_and_its_timings() -> None:
     assert one.headers["x-request-id"] != other.headers["x-request-id"]
     assert one.headers["server-timing"].startswith("read;dur=1.00, total;dur=")
     assert seen.requests == [("/a", 200, ["read"]), ("/b", 200, ["read"])]
+
+
+async def test_a_path_with_parameters_is_counted_as_its_route_has_it() -> None:
+    seen = Seen()
+
+    async def routed(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = Route(f"/{scope['path'][1]}/{{name}}", fine)
+        await fine(scope, receive, send)
+
+    async with client_of(RequestLog(routed, seen, frozenset(("/c/{name}",)))) as client:
+        for path in ("/c/one", "/c/two", "/d/three"):
+            await client.get(path)
+    assert [path for path, _, _ in seen.requests] == ["/c/{name}", "/c/{name}", "/d/three"]
 
 
 @pytest.mark.parametrize("given", ["a", "A.b_c-9", "x" * 128])
@@ -187,7 +201,10 @@ async def test_each_request_is_one_line_of_the_log_without_what_clients_wrote(
 
 
 def key_guard(root_path: str = "") -> httpx.AsyncClient:
-    guarded = ApiKey(fine, ["first", "second"], frozenset(("/", "/metrics")), "/static/")
+    def is_open(path: str) -> bool:
+        return path in ("/", "/metrics") or path.startswith("/static/")
+
+    guarded = ApiKey(fine, ["first", "second"], is_open)
     return client_of(RequestLog(guarded, Seen(), PATHS), root_path)
 
 

@@ -27,6 +27,7 @@ def test_a_problem_has_the_members_of_the_standard() -> None:
     response = from_service_error(SCOPE, ImageTooLarge("too large by far"))
     assert response.status_code == 413
     assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["cache-control"] == "no-store"
     assert orjson.loads(response.body) == {
         "type": "urn:car-vae:problem:picture-too-large",
         "title": "Picture too large",

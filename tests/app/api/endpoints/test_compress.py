@@ -255,7 +255,7 @@ async def test_damaged_and_foreign_codes_are_refused_with_their_place(
             answer = await coding.get(path, params=[("code", good), ("code", code)])
         assert problem(answer) == expected, code
         assert place in answer.json()["detail"]
-        assert "cache-control" not in answer.headers
+        assert answer.headers["cache-control"] == "no-store"
 
 
 async def test_codes_beside_latents_and_of_too_many_are_refused(coding: httpx.AsyncClient) -> None:

@@ -110,7 +110,7 @@ async def test_a_digest_leads_to_its_file_or_to_none(giving: httpx.AsyncClient) 
     for digest in ("0" * 64, of_int8):
         refused = await giving.get(FP32, params={"sha256": digest})
         assert "/model lists" in check_problem(refused, 404)["detail"]
-        assert "cache-control" not in refused.headers
+        assert refused.headers["cache-control"] == "no-store"
     for wrong in ("", "0" * 63, of_int8.upper()):
         errors = check_problem(await giving.get(FP32, params={"sha256": wrong}), 422)["errors"]
         assert [error["place"] for error in errors] == ["query.sha256"]

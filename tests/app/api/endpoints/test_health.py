@@ -39,6 +39,7 @@ async def test_the_model_is_described_as_its_manifest_has_it(serve: Serve) -> No
         "self_check": None,
         "refines": False,
         "codes": False,
+        "reads_codes_of": [],
         "max_items": 7,
         "metrics": {"psnr": 10.0},
     }
