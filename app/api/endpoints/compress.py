@@ -47,6 +47,7 @@ async def compress(request: InferenceRequest, query: Annotated[CompressQuery, Qu
     with CancelOnDisconnect(request):
         images, latents, sizes = await _originals(request, query)
         packed = await codes.pack(images, latents, sizes, query.bytes, request.timings)
+        request.count_codes("written", [len(each.code) for of_image in packed for each in of_image])
         if request.format == "bin":
             return file_response(request, packed[0][0].code)
         return json_response(request, {"items": [await _item(request, query, each) for each in packed]})
