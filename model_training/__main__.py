@@ -272,13 +272,13 @@ def add_card_arguments(parser: argparse.ArgumentParser) -> None:
 def card(options: argparse.Namespace) -> int:
     """Bring a model folder's README.md up to date: its head for machines, its figures from model.json."""
     from model_training.backends.onnx_backend import OnnxBackend
-    from model_training.evaluation.card import RECONSTRUCTIONS, SHOWN, write_card
-    from model_training.evaluation.plots import plot_reconstructions
+    from model_training.evaluation.card import RECONSTRUCTIONS, SHOWN, shown_rows, write_card
+    from model_training.evaluation.plots import plot_rows
 
     if options.data is not None:
         backend = OnnxBackend(options.model)
         images = load(options.data, backend.width, backend.height, CACHE).images[:SHOWN]
-        plot_reconstructions(backend, images, options.model / RECONSTRUCTIONS, originals=False)
+        plot_rows(shown_rows(options.model, backend, images), options.model / RECONSTRUCTIONS)
     write_card(options.model, options.against)
     return 0
 

@@ -1,6 +1,6 @@
 """Packing: the search for an image's best codes within budgets of bytes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import exp, log
 from typing import TypeVar
@@ -95,14 +95,30 @@ class Packer:
         Raises:
             ValueError: no code of this image is so short.
         """
-        found = self._about(budget)
-        settings = range(max(found - COARSER, 0), min(found + 1 + FINER, len(self._coding.settings)))
-        fitted = [one for one in (self._fitted(setting, budget) for setting in settings) if one is not None]
-        for _, content in sorted(fitted, key=lambda one: one[0]):
+        last = len(self._coding.settings) - 1
+        about = self._about(budget)
+        fitted: dict[int, tuple[float, CodeContent]] = {}
+        lowest, highest = max(about - COARSER, 0), min(about + FINER, last)
+        self._fit(range(lowest, highest + 1), budget, fitted)
+        while not fitted and lowest > 0:
+            lowest -= 1
+            self._fit([lowest], budget, fitted)
+        while fitted and highest < last and highest == min(fitted, key=lambda one: fitted[one][0]):
+            highest += 1
+            self._fit([highest], budget, fitted)
+        for _, content in sorted(fitted.values(), key=lambda one: one[0]):
             code = self._write(content)
             if len(code) <= budget:
                 return code
         return self._squeezed(budget)
+
+    def _fit(
+        self, settings: Iterable[int], budget: int, fitted: dict[int, tuple[float, CodeContent]]
+    ) -> None:
+        for setting in settings:
+            found = self._fitted(setting, budget)
+            if found is not None:
+                fitted[setting] = found
 
     def _about(self, budget: int) -> int:
         """The setting whose bytes, as it is, are about those of a budget: typical ones, scaled by what this

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from app.codes.codec import CodeCodec, Filter
 from app.codes.shape import shape_size
+from app.codes.tables import Integers
 from app.images.arrays import ImageArray
 from app.images.quality import ms_ssim, psnr, ssim
 from model_training.backends.base import RefiningBackend
@@ -89,21 +90,39 @@ def code_curve(
     Args:
         images: (N, height, width, 3) uint8, which the model has not seen.
     """
+    sizes, pictures = through_codes(codec, post_filter, backend, images, budgets)
+    points = [
+        measured(f"{budget} bytes", sizes[row].tolist(), images, pictures[row])
+        for row, budget in enumerate(budgets)
+    ]
+    return Curve(name, points)
+
+
+def through_codes(
+    codec: CodeCodec,
+    post_filter: Filter | None,
+    backend: RefiningBackend,
+    images: ImageArray,
+    budgets: Sequence[int],
+) -> tuple[Integers, ImageArray]:
+    """What is left of images (N, height, width, 3) uint8 in codes of each of B budgets.
+
+    Returns:
+        bytes of the codes (B, N), and their pictures (B, N, height, width, 3) uint8.
+    """
     decode = decode_one(backend)
     encoded, _ = backend.encode(images)
     latents = backend.refine(images, encoded)
     sizes = np.zeros((len(budgets), len(images)), np.int64)
     pictures = np.zeros((len(budgets), *images.shape), np.uint8)
     shapes = find_shapes(images).tolist()
-    for index, (image, latent, shape) in enumerate(tqdm(zip(images, latents, shapes, strict=True), name)):
+    for index, (image, latent, shape) in enumerate(
+        tqdm(zip(images, latents, shapes, strict=True), "codes", len(images))
+    ):
         size = shape_size(shape, backend.width, backend.height)
         for row, code in enumerate(codec.pack(image, latent, size, decode, budgets)):
             content = codec.unpack(code)
             decoded = decode(codec.latent(content))
             pictures[row, index] = codec.picture(content, decoded, post_filter).image
             sizes[row, index] = len(code)
-    points = [
-        measured(f"{budget} bytes", sizes[row].tolist(), images, pictures[row])
-        for row, budget in enumerate(budgets)
-    ]
-    return Curve(name, points)
+    return sizes, pictures

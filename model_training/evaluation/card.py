@@ -8,12 +8,18 @@ from typing import Any
 
 import yaml
 
+from app.images.arrays import ImageArray
 from app.model.manifest import Manifest, read_model_folder
+from model_training.backends.onnx_backend import OnnxBackend
+from model_training.compression.rate_distortion import through_codes
+from model_training.compression.stored import open_codes
 
 CARD = "README.md"
 RECONSTRUCTIONS = "reconstructions.jpg"
 SHOWN = 8
 """How many reconstructions a card shows; never the photographs themselves."""
+CODE_BYTES = 94, 255
+ROWS_WITH_CODES = f"in one pass and from codes of {CODE_BYTES[0]} and {CODE_BYTES[1]} bytes"
 
 BEGIN, END = "<!-- figures: made by the command card -->", "<!-- end of figures -->"
 HEAD = re.compile(r"\A---\n(.*?\n)---\n", re.DOTALL)
@@ -71,6 +77,16 @@ FIGURES = (
 )
 
 
+def shown_rows(folder: Path, backend: OnnxBackend, images: ImageArray) -> list[ImageArray]:
+    """What a card shows of images (N, height, width, 3) uint8: what they decode to in one pass and, where the
+    model has codes, from codes of each of CODE_BYTES."""
+    decoded = backend.decode(backend.encode(images)[0])
+    if backend.manifest.codes is None:
+        return [decoded]
+    _, pictures = through_codes(*open_codes(folder), backend, images, CODE_BYTES)
+    return [decoded, *pictures]
+
+
 def write_card(folder: Path, against: Sequence[Path]) -> str:
     """Bring the card of a model folder up to date with its model.json; what was written by hand stays.
 
@@ -96,7 +112,8 @@ def write_card(folder: Path, against: Sequence[Path]) -> str:
     before, rest = body.split(BEGIN)
     made = figure_table([*others, manifest])
     if (folder / RECONSTRUCTIONS).is_file():
-        made += f"\n![Reconstructions of photographs it had not seen]({RECONSTRUCTIONS})\n"
+        rows = "in one pass" if manifest.codes is None else ROWS_WITH_CODES
+        made += f"\n![Reconstructions of photographs it had not seen, {rows}]({RECONSTRUCTIONS})\n"
     body = f"{before}{BEGIN}\n\n{made}\n{END}{rest.split(END)[1]}"
     dumped = yaml.safe_dump(card_head(manifest, head), sort_keys=False, allow_unicode=True, width=110)
     text = f"---\n{dumped}---\n{body}"

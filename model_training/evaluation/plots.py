@@ -70,6 +70,11 @@ def plot_reconstructions(backend: Backend, images: ImageArray, target: Path, *, 
     _save(np.concatenate(rows), target)
 
 
+def plot_rows(rows: Sequence[ImageArray], target: Path) -> None:
+    """Rows of images (N, height, width, 3) uint8, one below the other."""
+    _save(np.concatenate([_row(images) for images in rows]), target)
+
+
 def plot_samples(backend: Backend, prior: Prior | None, target: Path, *, seed: int = 0) -> None:
     """Images decoded from random latents: of the fitted prior, or without one of N(0, I)."""
     count = 4 * COLUMNS

@@ -1,4 +1,4 @@
-"""Golden codes: prints those of a model (python -m tests.app.codes.golden MODEL > golden.json)."""
+"""Golden codes: prints those of a model (python -m tests.app.codes.golden MODEL > golden-car-vae-3.json)."""
 
 import hashlib
 import json
@@ -18,8 +18,8 @@ from app.model.prior import read_prior
 
 BUDGETS = (16, 24, 35, 64, 94, 128, 192, 255, 400)
 SEEDS = (3, 8)
-NOISE = 24
-"""Grey levels that are drawn over a car, for a second layer to have something to say."""
+NOISE = 60
+"""Grey levels of the patches that are drawn over a car, for a second layer to have something to say."""
 
 
 def digest_of(content: CodeContent) -> str:
@@ -31,7 +31,7 @@ def digest_of(content: CodeContent) -> str:
 
 
 def golden_codes(folder: Path) -> list[dict[str, object]]:
-    """Codes of cars that the model draws, with stripes over them, and the digests of what they say."""
+    """Codes of cars that the model draws, with patches over them, and the digests of what they say."""
     model = read_model_folder(folder)
     manifest, files = model.manifest, model.manifest.codes
     assert files is not None
@@ -50,9 +50,9 @@ def golden_codes(folder: Path) -> list[dict[str, object]]:
     for seed, size in zip(SEEDS, ((3000, 2000), (2000, 3000)), strict=True):
         latent = prior.draw(1, seed)[0]
         image = decode(latent).astype(int)
-        image[::4, :, seed % 3] += NOISE
-        image[:, ::6] -= NOISE
-        drawn = np.clip(image, 0, 255).astype(np.uint8)
+        height, width, _ = image.shape
+        patches = np.random.RandomState(seed).randint(-NOISE, NOISE + 1, (height // 4, width // 4, 3))
+        drawn = np.clip(image + patches.repeat(4, axis=0).repeat(4, axis=1), 0, 255).astype(np.uint8)
         codes = codec.pack(drawn, latent, size, decode, BUDGETS)
         found += [{"code": to_text(code), "says": digest_of(codec.unpack(code))} for code in codes]
     return found

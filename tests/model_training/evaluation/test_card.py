@@ -3,10 +3,14 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
 from app.model.manifest import Manifest, read_model_folder, write_manifest
+from model_training.backends.onnx_backend import OnnxBackend
+from model_training.compression.rate_distortion import through_codes
+from model_training.compression.stored import open_codes
 from model_training.evaluation.card import (
     BEGIN,
     CARD,
@@ -14,9 +18,10 @@ from model_training.evaluation.card import (
     FIGURES,
     RECONSTRUCTIONS,
     figure_table,
+    shown_rows,
     write_card,
 )
-from tests.tiny_model import write_tiny_model
+from tests.tiny_model import random_images, write_tiny_model
 
 SHIPPED = sorted(Path("models/car-vae").iterdir())
 
@@ -83,6 +88,20 @@ def test_reconstructions_are_shown_where_there_are_some(folder: Path) -> None:
     assert RECONSTRUCTIONS not in write_card(folder, [])
     (folder / RECONSTRUCTIONS).touch()
     assert f"]({RECONSTRUCTIONS})" in write_card(folder, [])
+
+
+def test_a_card_shows_one_pass_and_what_codes_keep(folder: Path, tmp_path: Path) -> None:
+    images = random_images(2)
+    backend = OnnxBackend(folder)
+    decoded = backend.decode(backend.encode(images)[0])
+    (alone,) = shown_rows(folder, backend, images)
+    assert np.array_equal(alone, decoded)
+    coding = write_tiny_model(tmp_path / "tiny-vae" / "3", version=3, codes=True)
+    rows = shown_rows(coding, OnnxBackend(coding), images)
+    expected = through_codes(*open_codes(coding), OnnxBackend(coding), images, (94, 255))[1]
+    assert len(rows) == 3
+    for row, found in zip(rows[1:], expected, strict=True):
+        assert np.array_equal(row, found)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from model_training.evaluation.plots import (
     plot_loss,
     plot_rate_distortion,
     plot_reconstructions,
+    plot_rows,
     plot_samples,
 )
 
@@ -71,6 +72,13 @@ def test_reconstructions_stand_below_their_originals(tmp_path: Path) -> None:
     for originals, reconstructions in (levels[:2], levels[2:]):
         for original, reconstruction in zip(originals, reconstructions, strict=True):
             assert original == reconstruction == 255 or abs(reconstruction - original / 2) <= 1
+
+
+def test_rows_stand_one_below_the_other(tmp_path: Path) -> None:
+    images = stripes(COLUMNS)
+    plot_rows([images, images[::-1]], tmp_path / "plot.png")
+    levels = middles(tmp_path / "plot.png")
+    assert levels == [[100 + i for i in range(COLUMNS)], [100 + i for i in reversed(range(COLUMNS))]]
 
 
 def test_originals_that_may_not_be_shown_are_left_out(tmp_path: Path) -> None:
