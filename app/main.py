@@ -17,7 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from app import version
 from app.api import openapi
-from app.api.endpoints import car_pictures, compress, decoder_graphs, health, model
+from app.api.endpoints import car_pictures, compress, decoder_graphs, health, model, preview
 from app.api.routing import has_suffix, paths
 from app.errors import ServiceError
 from app.images.decode import configure_pillow
@@ -54,7 +54,7 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
     settings = settings or Settings()
     keys = settings.read_keys()
     page = Page()
-    routers = model.router, compress.router, car_pictures.router, decoder_graphs.router
+    routers = model.router, compress.router, car_pictures.router, preview.router, decoder_graphs.router
     protected = frozenset(path for router in routers for path in paths(router))
     open_paths = frozenset((PAGE, DOCS, OPENAPI, *paths(health.router)))
     named = protected.union((PAGE, CAR), paths(health.router))
@@ -99,6 +99,7 @@ def create_app(settings: Settings | None = None, folder: ModelFolder | None = No
             [
                 *model.router.routes,
                 *compress.router.routes,
+                *preview.router.routes,
                 *car_pictures.router.routes,
                 *health.router.routes,
                 *page.routes,

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from app.errors import ModelFolderError
+from app.images.arrays import ImageArray
 from app.images.decode import configure_pillow
 from app.model.manifest import read_model_folder, write_manifest
 from model_training.data.dataset import SYNTHETIC, load, load_split
@@ -298,6 +299,41 @@ def fit_codes(options: argparse.Namespace) -> int:
     return 0
 
 
+def add_fit_atlas_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="exported model folder")
+    parser.add_argument("--data", required=True, help=f"the training images: {IMAGES}")
+    parser.add_argument("--val", required=True, help="images of the same kind: the limit of what is a car")
+    parser.add_argument("--more", help="other images with cars; half of them are learnt from, half measured")
+    parser.add_argument("--others", help="images of other things, to count how many are told from cars")
+    parser.add_argument("--steps", type=int, help="of the likeness's training instead of the usual ones")
+
+
+def fit_atlas(options: argparse.Namespace) -> int:
+    """Fit named directions, what a car looks like, and a map, and record them in the folder's model.json."""
+    from model_training.atlas.fit import fit_atlas as fit
+    from model_training.atlas.fit import share_of_cars
+    from model_training.atlas.likeness import STEPS
+
+    size = read_model_folder(options.model).manifest.image_size
+
+    def images(source: str) -> ImageArray:
+        return load(source, size.width, size.height, CACHE).images
+
+    held_out = images(options.val)
+    more = None if options.more is None else images(options.more)
+    learnt = None if more is None else more[::2]
+    steps = STEPS if options.steps is None else options.steps
+    files, atlas = fit(options.model, images(options.data), held_out, learnt, steps)
+    measured = {"val": held_out}
+    if more is not None:
+        measured["more"] = more[1::2]
+    if options.others is not None:
+        measured["others"] = images(options.others)
+    shares = {name: share_of_cars(options.model, atlas, some) for name, some in measured.items()}
+    print(json.dumps(dataclasses.asdict(files) | {"taken_for_cars": shares}, indent=2))
+    return 0
+
+
 def add_rate_distortion_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="exported model folder with codes")
     parser.add_argument("--data", required=True, help=f"images the model has not seen: {IMAGES}")
@@ -376,6 +412,7 @@ COMMANDS = {
     "evaluate": Command(evaluate, add_evaluate_arguments),
     "card": Command(card, add_card_arguments),
     "fit-codes": Command(fit_codes, add_fit_codes_arguments),
+    "fit-atlas": Command(fit_atlas, add_fit_atlas_arguments),
     "rate-distortion": Command(rate_distortion, add_rate_distortion_arguments),
     "plot": Command(plot, add_plot_arguments),
 }

@@ -1,5 +1,6 @@
 """A complete model folder with a tiny real encoder and decoder: ONNX Runtime without training."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from app.codes.wire import tag_of
 from app.images.arrays import ImageArray
+from app.model.atlas import Atlas, Direction, Likeness
 from app.model.manifest import (
+    AtlasFiles,
     CodeFiles,
     ImageSize,
     Int8Files,
@@ -88,6 +92,27 @@ def write_tiny_model(
     )
     write_manifest(folder, manifest)
     return folder
+
+
+def add_atlas(folder: Path) -> Atlas:
+    """Give a model folder two named directions, a map of 2 x 3 cars, and a likeness by the first number of a
+    latent: from 0 on it is a car."""
+    directions = tuple(
+        Direction(np.eye(LATENT_DIM, dtype=np.float32)[axis], 0.5 + axis, *said)
+        for axis, said in enumerate([("Paint", "dark", "light"), ("Shape", "low", "tall")])
+    )
+    likeness = Likeness([(np.eye(LATENT_DIM, 1, dtype=np.float32), np.zeros(1, np.float32))])
+    seeds = np.array([[5, 3, 8], [1, 9, 2]])
+    sheet = io.BytesIO()
+    Image.fromarray(random_images(6).reshape(2, 3, HEIGHT, WIDTH, 3).swapaxes(1, 2).reshape(32, 72, 3)).save(
+        sheet, "WEBP", lossless=True
+    )
+    atlas = Atlas(directions, likeness, seeds, sheet.getvalue())
+    (folder / "atlas.npz").write_bytes(atlas.tables())
+    (folder / "map.webp").write_bytes(atlas.sheet)
+    files = AtlasFiles(describe_file(folder / "atlas.npz"), describe_file(folder / "map.webp"))
+    write_manifest(folder, replace(read_model_folder(folder).manifest, atlas=files))
+    return atlas
 
 
 def add_int8(folder: Path, encoder: bytes, decoder: bytes) -> None:

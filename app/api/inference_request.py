@@ -23,7 +23,7 @@ from app.errors import (
     WrongModel,
 )
 from app.images.arrays import ImageArray
-from app.images.decode import read_sized_image
+from app.images.decode import read_own_shape, read_sized_image
 from app.images.encode import scaled_size
 from app.images.worker_pool import ItemError, TookTooLong
 from app.inference.codes import CodeReader
@@ -185,9 +185,22 @@ class InferenceRequest(Request):
         read = partial(
             read_sized_image, width=size.width, height=size.height, max_pixels=self.settings.max_pixels
         )
+        with self.vae.expecting(len(files)):
+            read_images = await self._read(read, files)
+        images = [image for image, _ in read_images]
+        sizes = [size for _, size in read_images]
+        return (images[0][np.newaxis] if len(images) == 1 else np.stack(images)), sizes
+
+    async def decode_own_shape(self, file: bytes, longest: int) -> ImageArray:
+        """Decode a file in its own shape, no side longer than asked for: (height, width, 3) uint8."""
+        read = partial(read_own_shape, longest=longest, max_pixels=self.settings.max_pixels)
+        (image,) = await self._read(read, [file])
+        return image
+
+    async def _read(self, read: Callable[[bytes], Result], files: Sequence[bytes]) -> list[Result]:
+        """Decode files beside the event loop; what is wrong with one is told with its place."""
         try:
-            with self.vae.expecting(len(files)):
-                read_images = await self.in_pool("decode", read, files)
+            return await self.in_pool("decode", read, files)
         except ItemError as failure:
             place = f"image {failure.index + 1} of {len(files)}"
             if isinstance(failure.error, ImageError):
@@ -196,9 +209,6 @@ class InferenceRequest(Request):
                 seconds = self.settings.decode_timeout
                 raise UnreadableImage(f"{place}: it takes more than {seconds:g} s to decode") from failure
             raise
-        images = [image for image, _ in read_images]
-        sizes = [size for _, size in read_images]
-        return (images[0][np.newaxis] if len(images) == 1 else np.stack(images)), sizes
 
     async def in_pool(
         self, stage: str, work: Callable[[Item], Result], items: Sequence[Item], *, here: bool = False

@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.api import schemas
+from app.api import schemas, service_schemas
 from app.api.content_negotiation import REPRESENTATIONS, Format, format_of, offered_formats, path_with
 from app.server.problem_details import MEDIA_TYPE as PROBLEM_TYPE
 
@@ -58,11 +58,14 @@ SECURITY_SCHEMES = {
 }
 
 
-def answers(model: type[BaseModel], query: type[schemas.Options] | None = None, *headers: str) -> Responses:
+def answers(
+    model: type[BaseModel] | None, query: type[schemas.Options] | None = None, *headers: str
+) -> Responses:
     """The response 200: `model` as JSON, and files in the other formats that `query` offers."""
     formats: tuple[Format, ...] = ("json",) if query is None else offered_formats(query)
     content = {
-        REPRESENTATIONS[name].media_type: _schema(model) if name == "json" else FILE for name in formats
+        REPRESENTATIONS[name].media_type: _schema(model) if name == "json" and model else FILE
+        for name in formats
     }
     return {200: {"description": "OK", "headers": _headers(*headers), "content": content}}
 
@@ -217,7 +220,13 @@ def _fields_of_bodies(operation: Document) -> set[str]:
     """The fields of all bodies of an operation."""
     content = operation.get("requestBody", {}).get("content", {})
     references = {each["schema"].get("$ref", "").rpartition("/")[2] for each in content.values()} - {""}
-    return {field for name in references for field in getattr(schemas, name).model_fields}
+    return {field for name in references for field in _schema_named(name).model_fields}
+
+
+def _schema_named(name: str) -> type[BaseModel]:
+    module = schemas if hasattr(schemas, name) else service_schemas
+    found: type[BaseModel] = getattr(module, name)
+    return found
 
 
 def _describe_parameter(parameter: Document, limits: Limits) -> None:
@@ -243,10 +252,10 @@ def _plain(schema: Document) -> None:
 
 
 def _referred_schemas(described: Document, limits: Limits) -> Document:
-    """The models of app.api.schemas that the operations refer to."""
+    """The models of both modules of schemas that the operations refer to."""
     names = sorted(set(re.findall(REF.format(model=r"(\w+)"), str(described["paths"]))))
     models: list[tuple[type[BaseModel], Literal["validation"]]] = [
-        (getattr(schemas, name), "validation") for name in names
+        (_schema_named(name), "validation") for name in names
     ]
     definitions: Document = models_json_schema(models, ref_template=REF)[1]["$defs"]
     for name in names:

@@ -1,6 +1,6 @@
 """Schemas of queries, bodies and answers: pydantic models that check input and that OpenAPI shows."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypeAliasType
@@ -8,14 +8,15 @@ from typing_extensions import TypeAliasType
 from app.api.content_negotiation import format_name
 from app.codes.codec import SMALLEST_BUDGET
 from app.codes.wire import LONGEST
+from app.images.other_formats.compare import FormatName
 from app.inference.packer import MAX_BUDGETS
 from app.model.latents import MAX_SEED
-from app.model.manifest import Precision
 from app.settings import MAX_FRAMES
 
 MIN_SIZE, MAX_SIZE = 16, 2048
 MIN_WAYPOINTS, MAX_WAYPOINTS = 2, 16
 DEFAULT_STEPS = 8
+PREVIEW_SIZE = 1024
 DEFAULT_BUDGET = 94
 
 MAX_LATENT = 1e6
@@ -42,6 +43,7 @@ Refine = Annotated[bool, Field(description="true or false: bring the latents nea
 IGNORED = "Accepted and ignored, so that an answer is a valid body as it stands."
 ANSWERED = "As /compress answers it: its codes are taken in place of latents."
 Ignored = Annotated[Any, Field(description=IGNORED)]
+LIKENESS = "How much an image looks like one car, from 0 to 1: below 0.5 it does not. Null where none tells."
 DataURL = Annotated[
     str,
     Field(description="An image file as data URL.", pattern="^data:image/(png|webp|jpeg|avif);base64,"),
@@ -90,6 +92,16 @@ class ImageQuery(SizeQuery):
     """Query of the endpoints that answer images."""
 
     format: Annotated[Literal["png", "jpeg", "webp", "avif", "json"] | None, NAMED] = FORMAT
+
+
+class PreviewQuery(Options):
+    """Query of /preview."""
+
+    size: Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE), WHOLE] = Field(
+        default=PREVIEW_SIZE,
+        description=f"an integer from {MIN_SIZE} to {MAX_SIZE}: the most pixels of the longer edge",
+    )
+    format: Annotated[Literal["webp", "jpeg", "png", "avif"] | None, NAMED] = FORMAT
 
 
 class ReconstructQuery(ImageQuery):
@@ -182,6 +194,12 @@ class CompressQuery(Options):
         description='"png", "webp", "jpeg" or "avif", what the data URLs of the decoded codes are, or '
         '"none", which leaves them out',
     )
+    others: list[FormatName] = Field(
+        default=[],
+        max_length=len(get_args(FormatName)),
+        description='"webp", "avif", "jpeg", "blurhash" or "thumbhash", repeated or comma-separated: formats '
+        "that each picture is put into as well, under the same numbers of bytes",
+    )
     format: Annotated[Literal["json", "bin"] | None, NAMED] = FORMAT
 
 
@@ -206,8 +224,8 @@ class CarQuery(Options):
     format: Annotated[Literal["png", "jpeg", "webp", "avif"] | None, NAMED] = FORMAT
 
 
-class DecoderQuery(Options):
-    """Query of the decoder files."""
+class FileQuery(Options):
+    """Query of files of the model."""
 
     sha256: str | None = Field(
         default=None,
@@ -245,6 +263,7 @@ class LatentsBody(Options):
     images: Ignored = None
     psnr: Ignored = None
     ssim: Ignored = None
+    likeness: Ignored = None
     lambdas: Ignored = None
 
 
@@ -294,6 +313,7 @@ class EncodeAnswer(BaseModel):
         description="Means, refined where `refine` is true; draws around them where `sample` is."
     )
     std: list[LatentItem] = Field(description="Standard deviations, always the encoder's own.")
+    likeness: list[float] | None = Field(default=None, description=LIKENESS)
 
 
 class DecodeAnswer(BaseModel):
@@ -331,6 +351,18 @@ class PathAnswer(BaseModel):
     images: DataURLs
 
 
+class ImageInFormat(BaseModel):
+    """An image in another format, at its best under each number of bytes; null where its files are larger."""
+
+    format: FormatName
+    bytes: list[int | None]
+    psnr: list[float | None]
+    images: list[DataURL | None] = Field(
+        description="What each shows, as WebP unless `images` asks for another kind."
+    )
+    smallest: int = Field(description="The bytes of its smallest file of this image.")
+
+
 class CompressedImage(BaseModel):
     """The codes of one image, one for each number of bytes that was asked for, and what is seen of them."""
 
@@ -343,8 +375,12 @@ class CompressedImage(BaseModel):
         max_length=4,
         description="Left, top, right and bottom of what is no border in the model's picture.",
     )
+    likeness: float | None = Field(default=None, description=LIKENESS)
     images: list[DataURL] = Field(
         default_factory=list, description="What each decodes to, where `images` asks for it."
+    )
+    others: list[ImageInFormat] = Field(
+        default_factory=list, description="The same image in other formats, where `others` asks for them."
     )
 
 
@@ -353,77 +389,6 @@ class CompressAnswer(BaseModel):
 
     model: str
     items: list[CompressedImage]
-
-
-class PictureSize(BaseModel):
-    """Size of an image in pixels."""
-
-    width: int
-    height: int
-
-
-class DirectionAnswer(BaseModel):
-    """A principal direction of the latent space."""
-
-    vector: LatentItem = Field(description="A unit vector, `latent_dim` numbers.")
-    std: float = Field(description="Standard deviation of cars along it.")
-
-
-class DecoderAnswer(BaseModel):
-    """A decoder that may be loaded, as an ONNX file."""
-
-    precision: Precision
-    url: str = Field(description="Relative to this answer's own; what it leads to never changes.")
-    sha256: str
-    bytes: int
-
-
-class SelfCheckAnswer(BaseModel):
-    """How the int8 decoder compares with that in float32, measured when this service started."""
-
-    grey_levels: float = Field(description="Difference of the pictures, root mean square.")
-    worst_grey_levels: float = Field(description="The same of the picture that differs most.")
-    fp32_seconds: float = Field(description="CPU time of a picture in float32.")
-    int8_seconds: float = Field(description="The same in int8.")
-
-
-class ModelAnswer(BaseModel):
-    """The served model."""
-
-    id: str
-    name: str
-    version: int
-    image_size: PictureSize
-    latent_dim: int
-    parameters: int
-    provider: str = Field(description="The execution provider the model really runs on.")
-    precision: Precision = Field(description="Of the decoder: `fp32`, or `int8` for CPUs.")
-    encoder_precision: Precision = Field(default="fp32", description="Of the encoder, the same.")
-    self_check: SelfCheckAnswer | None = Field(
-        default=None,
-        description="What decided the decoder's precision; null where there was nothing to decide.",
-    )
-    refines: bool = Field(default=False, description="Whether `refine=true` is answered.")
-    codes: bool = Field(default=False, description="Whether the model has codes.")
-    max_items: int
-    reads_codes_of: list[str] = Field(
-        default_factory=list, description="The models whose codes are read, the served one first."
-    )
-    metrics: dict[str, float]
-    directions: list[DirectionAnswer] = Field(
-        description="Where cars differ most, strongest first; empty for a model without a fitted prior."
-    )
-    decoders: list[DecoderAnswer] = Field(
-        default_factory=list,
-        description="Those that may be loaded, for decoding without requests; empty unless the service gives "
-        "them away.",
-    )
-
-
-class HealthAnswer(BaseModel):
-    """The service is well."""
-
-    status: Literal["ok"]
 
 
 class FieldProblem(BaseModel):

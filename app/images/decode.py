@@ -78,6 +78,22 @@ def read_sized_image(
     data: bytes, width: int, height: int, max_pixels: int
 ) -> tuple[ImageArray, tuple[int, int]]:
     """The same, and the width and height within it of what is no border."""
+    image = _read(data, width, height, max_pixels, enlarge=True)
+    return fill(image, width, height), (image.shape[1], image.shape[0])
+
+
+def read_own_shape(data: bytes, longest: int, max_pixels: int) -> ImageArray:
+    """Decode one image as `read_image` does, in its own shape: (height, width, 3) uint8, neither of which is
+    more than `longest`. It is not enlarged.
+
+    Raises:
+        UnsupportedImage, UnreadableImage, ImageTooLarge.
+    """
+    return _read(data, longest, longest, max_pixels, enlarge=False)
+
+
+def _read(data: bytes, width: int, height: int, max_pixels: int, *, enlarge: bool) -> ImageArray:
+    """The image, upright, as wide or as high as asked for; or smaller, where it is and shall stay so."""
     if not data:
         raise UnreadableImage("the picture is empty")
     opener = _opener(data)
@@ -86,11 +102,13 @@ def read_sized_image(
     with _broken_file("the picture's header is damaged"):
         opened = opener(data, max_pixels, max_pixels // PIXEL_DIVISOR)
     target = (height, width) if opened.orientation in SIDEWAYS else (width, height)
+    if not enlarge:
+        target = min(target[0], max(opened.size)), min(target[1], max(opened.size))
     with _broken_file("the picture is damaged or incomplete"):
         image = _decode_and_scale(opened, *target)
     if opened.orientation in TRANSPOSITIONS:
         image = np.asarray(Image.fromarray(image).transpose(TRANSPOSITIONS[opened.orientation]))
-    return fill(image, width, height), (image.shape[1], image.shape[0])
+    return image
 
 
 def _opener(data: bytes) -> Opener | None:

@@ -19,6 +19,7 @@ from app.inference.decoder import Decoder, Graphs, check_finite, check_rows
 from app.inference.refiner import Refiner, open_refiner
 from app.inference.self_check import choose_decoder
 from app.inference.session import CPU, SessionSpec, decoder_graph, encoder_graph, open_sessions
+from app.model.atlas import Atlas, Direction, read_atlas
 from app.model.latents import Latents, standard_draws
 from app.model.manifest import Manifest, ModelFolder, Precision
 from app.model.prior import Prior, read_prior
@@ -28,6 +29,8 @@ PriorName = Literal["fitted", "standard"]
 
 DIRECTIONS = 8
 """Principal directions of the fitted prior that clients are told."""
+DECIMALS = 5
+"""Of their vectors: more would double what a client reads, and change no image."""
 MEASURED_INLINE = 4
 """Most images whose quality is measured on the event loop, at about 0.2 ms each; more go to a thread."""
 DRAWN_INLINE = 4
@@ -38,11 +41,13 @@ DRAWN_INLINE = 4
 class Posterior:
     """What the encoder says of N images: mean and standard deviation, (N, L) float32 each.
 
-    Where it was refined the mean is the refiner's; the standard deviation is always the encoder's own.
+    Where it was refined the mean is the refiner's; the standard deviation is always the encoder's own. So is
+    `likeness` (N,), from 0 to 1 and from 0.5 on where an image shows a car; None where the model cannot tell.
     """
 
     mean: Latents
     std: Latents
+    likeness: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,14 +67,6 @@ class Reconstruction:
     quality: Quality | None
 
 
-@dataclass(frozen=True, eq=False)
-class Direction:
-    """A way in which cars differ most: a unit `vector` (L,) float32 and the standard deviation along it."""
-
-    vector: Latents
-    std: float
-
-
 class Vae(Decoder):
     """Both halves of a model behind their batchers, a refiner where there is one, and the prior.
 
@@ -84,10 +81,13 @@ class Vae(Decoder):
         decoder: Batcher,
         graphs: Graphs,
         refiner: Refiner | None = None,
+        atlas: Atlas | None = None,
     ) -> None:
         """Put a model together; `graphs` says how its sessions really run."""
         super().__init__(manifest, prior, decoder, graphs)
-        self.directions = () if prior is None else _directions(prior)
+        self.atlas = atlas
+        named = () if atlas is None else atlas.directions
+        self.directions = (*(() if prior is None else _directions(prior)), *named)
         self._encoder = encoder
         self._refiner = refiner
         # As requests pass them.
@@ -174,7 +174,8 @@ class Vae(Decoder):
             std = np.exp(0.5 * log_variance)
         check_finite("the encoder gave means", mean)
         check_finite("the encoder gave standard deviations", std)
-        return Posterior(await self.refine(images, mean, timings) if refine else mean, std)
+        likeness = None if self.atlas is None or self.atlas.likeness is None else self.atlas.likeness(mean)
+        return Posterior(await self.refine(images, mean, timings) if refine else mean, std, likeness)
 
     def expecting(self, images: int) -> AbstractContextManager[None]:
         """To be held while so many images are made ready for `encode`: see Batcher.expecting."""
@@ -278,13 +279,13 @@ def load_vae(
     if files.refiner is not None and max_refine_rows > 0:
         session = open_refiner(folder, files.refiner, spec, encoder.provider)
         refiner = Refiner(session, max_queue_rows=max_refine_rows, **limits)
-    return Vae(manifest, prior, encoding, decoding, graphs, refiner)
+    return Vae(manifest, prior, encoding, decoding, graphs, refiner, read_atlas(folder))
 
 
 def _directions(prior: Prior) -> tuple[Direction, ...]:
     vectors, deviations = prior.principal_directions(DIRECTIONS)
     return tuple(
-        Direction(vector.astype(np.float32), float(std))
+        Direction(vector.round(DECIMALS).astype(np.float32), float(std))
         for vector, std in zip(vectors, deviations, strict=True)
     )
 

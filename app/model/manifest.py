@@ -123,6 +123,23 @@ class CodeFiles:
 
 
 @dataclass(frozen=True, config=STRICT)
+class AtlasFiles:
+    """What is known of the model's latents beside their prior.
+
+    Attributes:
+        tables: named directions, likeness and the seeds of the map; see app.model.atlas.
+        sheet: the cars of the map in one WebP file, row by row.
+    """
+
+    tables: ModelFile
+    sheet: ModelFile
+
+    def all(self) -> tuple[ModelFile, ...]:
+        """Every file there is."""
+        return (self.tables, self.sheet)
+
+
+@dataclass(frozen=True, config=STRICT)
 class Parity:
     """Largest absolute differences between the ONNX graphs and torch, measured at export."""
 
@@ -148,6 +165,7 @@ class Manifest:
     data: dict[str, Any]
     metrics: dict[str, float]
     codes: CodeFiles | None = None
+    atlas: AtlasFiles | None = None
     format: Literal[1] = FORMAT
 
     @property
@@ -156,8 +174,9 @@ class Manifest:
         return f"{self.name}/{self.version}"
 
     def all_files(self) -> tuple[ModelFile, ...]:
-        """Every file of the folder, those of its codes too."""
-        return self.files.all() + (() if self.codes is None else self.codes.all())
+        """Every file of the folder, those of its codes and of its atlas too."""
+        parts = (self.codes, self.atlas)
+        return self.files.all() + tuple(file for part in parts if part is not None for file in part.all())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The commands in the order a user gives them, and what they say when something is wrong."""
 
 import dataclasses
+import io
 import json
 import subprocess
 import sys
@@ -12,8 +13,12 @@ from PIL import Image
 
 from app.commands.model import open_compressor
 from app.images.arrays import ImageArray
+from app.model.atlas import read_atlas
 from app.model.manifest import read_model_folder
+from app.model.prior import read_prior
 from model_training import __main__ as commands
+from model_training.backends.onnx_backend import OnnxBackend
+from model_training.data.synthetic import draw_cars
 from model_training.evaluation import simclr
 from tests.tiny_model import write_tiny_model
 
@@ -150,6 +155,45 @@ def test_codes_are_fitted_and_measured(
     assert commands.main(told) == 0
     with Image.open(tmp_path / "plots" / "rate-distortion.png") as figure:
         assert np.asarray(figure).std() > 10
+
+
+def test_an_atlas_is_fitted_and_recorded(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    before = read_model_folder(model).manifest
+    (tmp_path / "more").mkdir()
+    for i, car in enumerate(draw_cars(60, 24, 16, seed=5)):
+        Image.fromarray(car).save(tmp_path / "more" / f"{i}.png")
+    told = ["fit-atlas", str(model), "--data", str(tmp_path / "more"), "--val", folder, "--steps", "9"]
+    assert commands.main([*told, "--more", folder, "--others", folder]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    shares = printed.pop("taken_for_cars")
+    read = read_model_folder(model)
+    assert read.manifest.atlas is not None
+    assert printed == dataclasses.asdict(read.manifest.atlas)
+    assert dataclasses.replace(read.manifest, atlas=None) == before
+    atlas = read_atlas(read)
+    assert atlas is not None
+    assert [one.name for one in atlas.directions].count("Paint") == 3
+    assert shares["val"] == shares["others"] == pytest.approx(39 / 40)
+    assert set(shares) == {"val", "others", "more"}
+    assert atlas.map_seeds.shape == (20, 25)
+    assert len(set(atlas.map_seeds.ravel().tolist())) == 500
+    with Image.open(io.BytesIO(atlas.sheet)) as sheet:
+        assert sheet.size == (25 * 24, 20 * 16)
+        place = np.asarray(sheet.convert("RGB"), np.float64)[2 * 16 : 3 * 16, 7 * 24 : 8 * 24]
+    assert read.manifest.files.prior is not None
+    prior = read_prior(read.content(read.manifest.files.prior), read.manifest.latent_dim)
+    drawn = OnnxBackend(model).decode(prior.draw(1, int(atlas.map_seeds[2, 7])))[0]
+    (likeness,) = np.corrcoef(place.mean(axis=2).ravel(), drawn.mean(axis=2).ravel())[:1, 1]
+    assert likeness > 0.7
+
+
+def test_an_atlas_needs_a_prior(folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = write_tiny_model(tmp_path / "model", prior=False)
+    assert commands.main(["fit-atlas", str(model), "--data", folder, "--val", folder]) == 1
+    assert "no fitted prior" in capsys.readouterr().err
 
 
 def test_a_resumed_training_goes_on_to_more_epochs(

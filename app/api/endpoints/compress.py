@@ -19,6 +19,7 @@ from app.codes import wire
 from app.errors import InvalidField, NotOffered
 from app.images.arrays import ImageArray
 from app.images.letterbox import fit
+from app.images.other_formats.compare import FormatName, in_other_formats
 from app.inference.coder import PackedCode
 from app.model.latents import Latents
 from app.server.disconnect import CancelOnDisconnect
@@ -45,18 +46,21 @@ async def compress(request: InferenceRequest, query: Annotated[CompressQuery, Qu
     if query.refine:
         request.vae.check_refines()
     with CancelOnDisconnect(request):
-        images, latents, sizes = await _originals(request, query)
+        images, latents, sizes, likeness = await _originals(request, query)
         packed = await codes.pack(images, latents, sizes, query.bytes, request.timings)
         request.count_codes("written", [len(each.code) for of_image in packed for each in of_image])
         if request.format == "bin":
             return file_response(request, packed[0][0].code)
-        return json_response(request, {"items": [await _item(request, query, each) for each in packed]})
+        items = [await _item(request, query, *each) for each in zip(images, packed, strict=True)]
+        for item, likely in zip(items, likeness, strict=True):
+            item["likeness"] = likely
+        return json_response(request, {"items": items})
 
 
 async def _originals(
     request: InferenceRequest, query: CompressQuery
-) -> tuple[ImageArray, Latents, Sequence[tuple[int, int]]]:
-    """What is to be coded: images, their latents, and the size of each without its border."""
+) -> tuple[ImageArray, Latents, Sequence[tuple[int, int]], Sequence[float | None]]:
+    """What is to be coded: images, their latents, the size of each without its border, and its likeness."""
     if request.has_json or request.has_npy:
         points, _ = await points_in_body(request, LatentsBody)
         _check_bin(request, query, len(points.latents))
@@ -65,7 +69,7 @@ async def _originals(
         boxes = [request.reader.box(each) for each in points.contents] if request.reader else []
         sizes = [(right - left, bottom - top) for left, top, right, bottom in boxes]
         if request.decoder is request.vae:
-            return images, points.latents, sizes or [(width, height)] * len(images)
+            return images, points.latents, sizes or [(width, height)] * len(images), [None] * len(images)
         # The latents of another model mean nothing to this one, but their images do.
         request.take_served()
         images = await _fitted(request, images, boxes)
@@ -75,7 +79,8 @@ async def _originals(
         images, sizes = await request.decode_sized(files)
     refine = request.vae.refines if query.refine is None else query.refine
     posterior = await request.vae.encode(images, request.timings, refine=refine)
-    return images, posterior.mean, sizes
+    likeness = [None] * len(images) if posterior.likeness is None else posterior.likeness.round(4).tolist()
+    return images, posterior.mean, sizes, likeness
 
 
 async def _fitted(
@@ -96,7 +101,7 @@ def _check_bin(request: InferenceRequest, query: CompressQuery, images: int) -> 
 
 
 async def _item(
-    request: InferenceRequest, query: CompressQuery, packed: Sequence[PackedCode]
+    request: InferenceRequest, query: CompressQuery, image: ImageArray, packed: Sequence[PackedCode]
 ) -> dict[str, Any]:
     item: dict[str, Any] = {
         "codes": [wire.to_text(each.code) for each in packed],
@@ -108,4 +113,24 @@ async def _item(
     if query.images != "none":
         url = partial(data_url, kind=query.images)
         item["images"] = await request.in_pool("encode", url, [each.image for each in packed])
+    if query.others:
+        compare = partial(_others, image, packed[0].box, query)
+        item["others"] = await request.in_pool("compare", compare, query.others)
     return item
+
+
+def _others(
+    image: ImageArray, box: tuple[int, int, int, int], query: CompressQuery, name: FormatName
+) -> dict[str, Any]:
+    """An image in another format, as ImageInFormat has it."""
+    (other,) = in_other_formats(image, box, query.bytes, [name])
+    kind = "webp" if query.images == "none" else query.images
+    distinct = {id(each): each for each in other.renditions if each is not None}
+    urls = {key: data_url(each.image, kind) for key, each in distinct.items()}
+    return {
+        "format": name,
+        "bytes": [each and len(each.data) for each in other.renditions],
+        "psnr": [each and each.psnr for each in other.renditions],
+        "images": [each and urls[id(each)] for each in other.renditions],
+        "smallest": other.smallest,
+    }

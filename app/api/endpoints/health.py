@@ -4,10 +4,10 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.endpoints.decoder_graphs import decoder_list
+from app.api.endpoints.decoder_graphs import decoder_list, map_of
 from app.api.openapi import answers, kept, problems, text_answer
 from app.api.routing import Router
-from app.api.schemas import HealthAnswer, ModelAnswer
+from app.api.service_schemas import HealthAnswer, ModelAnswer
 from app.inference.older_models import OLDER_DECODER
 from app.server.entity_tags import digest, is_known
 from app.server.metrics import MEDIA_TYPE as METRICS_TYPE
@@ -63,6 +63,7 @@ async def model(request: Request) -> Response:
         "max_items": state.settings.max_items,
         "metrics": manifest.metrics,
         "directions": vae.directions,
+        "map": map_of(vae),
         "decoders": decoder_list(state),
     }
     text = _text(content)

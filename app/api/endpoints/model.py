@@ -45,6 +45,7 @@ from app.api.schemas import (
 )
 from app.api.validation import check_path, from_form, from_json, merged, path_options
 from app.errors import InvalidField, TooManyItems, UnsupportedBody
+from app.inference.vae import Posterior
 from app.model.interpolation import Method, even_lambdas
 from app.model.latents import new_seed, posterior_draws
 from app.server.disconnect import CancelOnDisconnect
@@ -71,7 +72,7 @@ async def encode(request: InferenceRequest, query: Annotated[EncodeQuery, Query(
         latents = posterior_draws(posterior.mean, posterior.std, _seed(query.seed))
     if request.format == "npy":
         return npy_response(request, latents)
-    return json_response(request, {"latents": latents, "std": posterior.std})
+    return json_response(request, {"latents": latents, "std": posterior.std} | _likeness(posterior))
 
 
 @router.post(
@@ -135,6 +136,7 @@ async def reconstruct(request: InferenceRequest, query: Annotated[ReconstructQue
             originals, request.timings, refine=query.refine, measure=measure
         )
         fields: Fields = {"latents": found.posterior.mean, "std": found.posterior.std}
+        fields |= _likeness(found.posterior)
         if found.quality is not None:
             fields |= {"psnr": found.quality.psnr, "ssim": found.quality.ssim}
         return await image_response(request, found.images, fields, query)
@@ -173,6 +175,11 @@ async def sample_by_query(request: InferenceRequest, query: Annotated[SampleQuer
     answer = await _draw(request, query, query)
     answer.headers["Cache-Control"] = "no-store"
     return answer
+
+
+def _likeness(posterior: Posterior) -> Fields:
+    """Whether images look like cars, as it is told."""
+    return {"likeness": None if posterior.likeness is None else posterior.likeness.round(4)}
 
 
 def _check_sample(request: InferenceRequest, options: SampleOptions, query: SampleQuery) -> None:

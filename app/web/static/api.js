@@ -1,13 +1,17 @@
 // The service's public API. A request is {method, path, query, json, file}; request.js shows the same object as code.
+import { ROOT } from "./address.js";
 import { say } from "./dom.js";
 import { Problem } from "./problems.js";
 import { stored } from "./storage.js";
+import { upload } from "./upload.js";
 
-const ROOT = new URL(".", document.baseURI);
 const ATTEMPTS = 4;
 const LONGEST_WAIT = 10;
 const PATIENCE = 30;
 const SLOWEST_UPLOAD = 10000;
+const LARGE = 200000;
+/** What these mean where codes are all that was sent. */
+const OF_CODES = { 400: "damaged", 409: "foreign" };
 const key = stored("sessionStorage", "car-vae key");
 
 /** The whole address of a request. */
@@ -43,7 +47,10 @@ async function send(request, read) {
     const { answer, content } = await reach(request, sentKey, read);
     if (answer.ok) return content;
     if (answer.status === 401 && (await askForKey(sentKey))) continue;
-    if (![429, 503].includes(answer.status) || attempt === ATTEMPTS) throw new Problem(answer.status, content);
+    const { status } = answer;
+    if (![429, 503].includes(status) || attempt === ATTEMPTS) {
+      throw new Problem((request.query?.code && OF_CODES[status]) || status, content);
+    }
     await pause(Number(answer.headers.get("Retry-After")) || 1);
   }
 }
@@ -65,9 +72,10 @@ async function reach(request, sentKey, read) {
   const timer = setTimeout(() => deadline.abort(), seconds * 1000);
   try {
     const options = { method: request.method, headers, body, signal: deadline.signal };
-    const answer = await fetch(addressOf(request), options);
+    const answer = await (request.file?.size > LARGE ? upload : fetch)(addressOf(request), options);
     return { answer, content: answer.ok ? await read(answer) : await answer.json().catch(() => null) };
-  } catch {
+  } catch (error) {
+    if (error instanceof Problem) throw error;
     throw new Problem(deadline.signal.aborted ? "slow" : 0);
   } finally {
     clearTimeout(timer);

@@ -1,10 +1,16 @@
-// Cars: {latent, image, name, draw}. `draw` says how to draw a sampled car again and is what addresses hold of it.
+// Cars: {latent, image, name, draw, code, own, ofCode}. `draw` says how to draw a sampled car again, `code` is any other
+// in short: one of them is what addresses hold of it. `own` is what came as a photograph and was not shared, `ofCode`
+// what came as a code, whose picture is more than that of its latent.
+import { addressOfCode, hasCodes, servedModel } from "./address.js";
 import { ask } from "./api.js";
-import { fileOf } from "./files.js";
-import { shrunk } from "./picture.js";
+import { Problem } from "./problems.js";
 
 const PATTERN = /^(\d{1,16})-(\d{1,2})(?:-(\d(?:\.\d{1,2})?))?(-standard)?$/;
+const CODE = /^[\w-]{22,534}$/;
 const SEEDS = 100000;
+
+/** The bytes of a car's code: its picture at 32 dB, and with more of them its latent is no nearer. */
+const CODE_BYTES = 128;
 
 /** A seed that is short enough to be read aloud. */
 export const newSeed = () => Math.floor(Math.random() * SEEDS);
@@ -29,22 +35,94 @@ export function drawFromText(text) {
 
 /** A sampled car; of its picture and its latent each is there only once somebody has needed it. */
 export const carOf = (draw, image = null) => ({
-  latent: null, image, name: `Car ${draw.index + 1} of seed ${draw.seed}`, draw,
+  latent: null, image, name: `Car ${draw.index + 1} of seed ${draw.seed}`, draw, code: null, own: false,
 });
 
-const asking = new WeakMap();
+/** The car of a code, which is asked for as that of a draw is. */
+export const carOfCode = (code) => ({
+  latent: null, image: null, name: "A shared car", draw: null, code, own: false, ofCode: true,
+});
 
-/** The latent of a car: a sampled one is asked for when it is first needed, and once. */
-export async function latentOf(car) {
-  if (!car.latent && !asking.has(car)) asking.set(car, askLatent(car).finally(() => asking.delete(car)));
-  return car.latent ?? asking.get(car);
+/** What another car has become. */
+export const carOfLatent = (latent, image, name, from) => ({ latent, image, name, draw: null, code: null, own: from.own });
+
+/** What an address holds of a car; nothing where it is the visitor's own, or where nobody has asked for its code. */
+export function carToText({ draw, code, own }) {
+  if (draw) return drawToText(draw);
+  return own ? undefined : (code ?? undefined);
+}
+
+/** The inverse; null for anything else. */
+export function carFromText(text) {
+  const draw = drawFromText(text);
+  if (draw) return carOf(draw);
+  return CODE.test(text) ? carOfCode(text) : null;
+}
+
+/** What this browser keeps of a car until the page is closed, where its address says nothing of it. */
+export const keptOf = ({ latent, name, own }) => ({ latent, name, own });
+
+/** The inverse; null for anything else. */
+export function carOfKept(kept, numbers) {
+  const isCar = Array.isArray(kept?.latent) && kept.latent.length === numbers && kept.latent.every(Number.isFinite);
+  return isCar ? { ...carOfLatent(kept.latent, null, String(kept.name), { own: kept.own === true }) } : null;
+}
+
+const asking = { latent: new WeakMap(), code: new WeakMap() };
+
+/** What a car has not got yet is asked for when it is first needed, and once. */
+async function have(car, what, ask) {
+  const asked = asking[what];
+  if (!car[what] && !asked.has(car)) asked.set(car, ask(car).finally(() => asked.delete(car)));
+  return car[what] ?? asked.get(car);
+}
+
+export const latentOf = (car) => have(car, "latent", askLatent);
+
+/** The code of a car; null where the model has none. */
+export const codeOf = async (car) => (hasCodes() ? have(car, "code", askCode) : null);
+
+/** The address of a car itself, for others; null where the model has no codes. It is the visitor's own no longer. */
+export async function shared(car) {
+  const code = await codeOf(car);
+  if (code) car.own = false;
+  return code && addressOfCode(code);
+}
+
+async function askCode(car) {
+  const json = { latents: [await latentOf(car)], model: servedModel() };
+  const { items } = await ask({ method: "POST", path: "compress.json", query: { bytes: CODE_BYTES }, json });
+  [car.code] = items[0].codes;
+  return car.code;
 }
 
 async function askLatent(car) {
+  if (car.code) return askLatentOfCode(car);
   const request = sampleRequest("json", car.draw, car.draw.index + 1);
   const { latents } = await ask({ ...request, query: { ...request.query, images: "none" } });
   car.latent = latents[car.draw.index];
   return car.latent;
+}
+
+async function askLatentOfCode(car) {
+  const query = { code: [car.code, car.code], steps: 2, images: "none" };
+  const { model, latents } = await ask({ method: "GET", path: "interpolate.json", query });
+  if (model !== servedModel()) throw new Problem(409);
+  [car.latent] = latents;
+  return car.latent;
+}
+
+/** A failure to read a code, in words about codes. */
+export function aboutCode(error) {
+  if ([400, 404, 422].includes(error.status)) throw new Problem("damaged");
+  throw error.status === 409 ? new Problem("foreign") : error;
+}
+
+/** The request for a picture of a car. */
+export async function pictureRequest(car, format, query = {}) {
+  const path = `decode.${format}`;
+  if (car.ofCode) return { method: "GET", path, query: { code: car.code, ...query } };
+  return { method: "POST", path, query, json: { latents: [await latentOf(car)], model: servedModel() } };
 }
 
 /** The request for the first `count` cars of a seed, which browsers keep. A model may have no fitted prior. */
@@ -57,17 +135,3 @@ export function sampleRequest(format, { seed, temperature, prior }, count) {
 
 /** Whether a seed alone says which car it is. */
 export const isOfSeed = ({ draw }) => draw?.index === 0 && draw.temperature === 1 && draw.prior === "fitted";
-
-/** The request that turns a picture into a latent and back. */
-export const photoRequest = (file) => ({ method: "POST", path: "reconstruct.json", query: { images: "webp" }, file });
-
-/** The longer edge of what is sent of a photograph: four times what the model sees, so that nothing of it is lost. */
-export const sentEdge = ({ width, height }) => 4 * Math.max(width, height);
-
-/** The car in a photograph, as the model sees it. What the browser cannot show is sent as it is. */
-export async function carOfPhoto(file, size) {
-  const source = await createImageBitmap(file).catch(() => null);
-  const sent = source ? await fileOf(shrunk(source, sentEdge(size)), "image/jpeg", 0.95) : file;
-  const { latents, images } = await ask(photoRequest(sent));
-  return { latent: latents[0], image: images[0], name: "Your photograph", draw: null };
-}

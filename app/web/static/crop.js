@@ -1,6 +1,6 @@
 // A box that is dragged over a picture, by its body or its corners, or moved with the arrow keys.
 import { make } from "./dom.js";
-import { penOf, shrunk } from "./picture.js";
+import { penOf } from "./picture.js";
 
 const CORNERS = ["nw", "ne", "sw", "se"];
 const LEAST = 0.08;
@@ -13,6 +13,7 @@ export class Crop {
   #host;
   #changed;
   #source = null;
+  #shape = null;
   #sheet;
   #canvas = make("canvas", { "aria-hidden": "true" });
   #box;
@@ -36,17 +37,18 @@ export class Crop {
     this.#sheet = make("div", { className: "sheet-of-crop" }, this.#canvas, this.#box);
   }
 
-  /** Show a picture, all of it inside the box. */
-  load(source) {
+  /** Show a picture, all of it inside the box. It may stand for a larger one of the same shape. */
+  load(source, shape = source) {
     this.#source = source;
+    this.#shape = shape;
     const scale = Math.min(1, DRAWN / Math.max(source.width, source.height));
     this.#canvas.width = Math.max(1, Math.round(source.width * scale));
     this.#canvas.height = Math.max(1, Math.round(source.height * scale));
     penOf(this.#canvas).drawImage(source, 0, 0, this.#canvas.width, this.#canvas.height);
     this.#host.replaceChildren(this.#sheet);
-    const shape = source.width / source.height / (this.#host.clientWidth / this.#host.clientHeight);
-    this.#sheet.style.width = `${100 * Math.min(1, shape)}%`;
-    this.#sheet.style.height = `${100 * Math.min(1, 1 / shape)}%`;
+    const wider = source.width / source.height / (this.#host.clientWidth / this.#host.clientHeight);
+    this.#sheet.style.width = `${100 * Math.min(1, wider)}%`;
+    this.#sheet.style.height = `${100 * Math.min(1, 1 / wider)}%`;
     this.#set({ left: 0, top: 0, right: 1, bottom: 1 });
   }
 
@@ -62,20 +64,23 @@ export class Crop {
     this.#set({ left: (1 - width) / 2, top: (1 - height) / 2, right: (1 + width) / 2, bottom: (1 + height) / 2 });
   }
 
-  /** The box in pixels of the picture. */
+  /** The box in pixels of what the picture stands for. */
   get area() {
-    const { width, height } = this.#source;
+    return this.#areaIn(this.#shape);
+  }
+
+  /** The box in pixels of the picture that was given. */
+  get sourceArea() {
+    return this.#areaIn(this.#source);
+  }
+
+  #areaIn({ width, height }) {
     const { left, top, right, bottom } = this.#edges;
     const x = Math.round(left * width);
     const y = Math.round(top * height);
     return {
       x, y, width: Math.max(1, Math.round(right * width) - x), height: Math.max(1, Math.round(bottom * height) - y),
     };
-  }
-
-  /** A canvas with what is inside the box, its longer edge at most `longest` pixels. */
-  cut(longest) {
-    return shrunk(this.#source, longest, this.area);
   }
 
   #set(edges) {

@@ -1,14 +1,26 @@
 // The two dialogs: what to do with a car, and the API key.
 import { currentKey, setKey } from "./api.js";
+import { shared } from "./cars.js";
 import { find, partsOf, passFocus, say } from "./dom.js";
-import { Picture, loadImage } from "./picture.js";
+import { fileOf } from "./files.js";
+import { Picture, SAVED_EDGE, loadImage } from "./picture.js";
+import { waysOut } from "./sharing.js";
 
 /** The function it gives shows a car and answers what the visitor chose: interpolate, edit, keep, or nothing. */
-export function carDialog() {
+export function carDialog(guardFor) {
   const dialog = find("car");
   const parts = partsOf(dialog);
   const picture = new Picture(parts.picture);
+  const guarded = guardFor(parts.problem);
+  let shownCar = null;
+  waysOut(parts.out, guarded, {
+    name: "car",
+    holds: true,
+    link: () => shared(shownCar),
+    picture: (type) => fileOf(picture.still(SAVED_EDGE), type, 0.9),
+  });
   return async (car, isKept) => {
+    shownCar = car;
     parts.name.textContent = car.name;
     parts.keep.textContent = isKept ? "Keep it no longer" : "Keep it";
     picture.show(await loadImage(car.image));

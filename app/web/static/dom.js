@@ -36,6 +36,8 @@ let clearing = 0;
 /** Say something in passing, also to screen readers. */
 export function say(text, seconds = 4) {
   const notice = find("notice");
+  // Beside an open dialog nothing is read, or seen.
+  (document.querySelector("dialog[open]") ?? document.body).append(notice);
   notice.textContent = text;
   clearTimeout(clearing);
   clearing = setTimeout(() => { notice.textContent = ""; }, seconds * 1000);

@@ -4,7 +4,7 @@ import { Problem } from "./problems.js";
 
 const WAITS = [5, 10, 20, 30];
 const RETURNING = new Set([0, 502, 503]);
-const INPUT = new Set([400, 413, 415, 422]);
+const INPUT = new Set(["damaged", "foreign", 400, 413, 415, 422]);
 
 let working = 0;
 let moment = 0;
@@ -53,7 +53,9 @@ export function guardFor(place) {
       }
     } catch (error) {
       failures.delete(work); // so that it comes last
-      failures.set(work, { problem: asProblem(error), at: (moment += 1), again: () => run(...values) });
+      const problem = asProblem(error);
+      const again = () => run(...(problem.left ? [problem.left] : values));
+      failures.set(work, { problem, at: (moment += 1), again });
     } finally {
       working -= 1;
       document.documentElement.toggleAttribute("data-busy", working > 0);

@@ -52,6 +52,14 @@ export async function fileOf(canvas, type, quality) {
   return blob;
 }
 
+/** A file as an address that holds all of it. */
+export const urlOfFile = (file) => new Promise((resolve, reject) => {
+  const reader = new FileReader();
+  reader.onload = () => resolve(reader.result);
+  reader.onerror = () => reject(new Problem("picture"));
+  reader.readAsDataURL(file);
+});
+
 /** 1234 -> "1.2 kB" */
 export function bytes(count) {
   if (count < 1000) return `${count} bytes`;

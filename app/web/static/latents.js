@@ -13,6 +13,18 @@ export function along(latent, directions, amounts) {
   });
 }
 
+/** The latent at a share of the way from one to another along the arc between them, which keeps to likely lengths. */
+export function towards(from, to, share) {
+  const [one, other] = [from, to].map((latent) => Math.hypot(...latent) || 1);
+  const cosine = from.reduce((sum, value, i) => sum + (value / one) * (to[i] / other), 0);
+  const angle = Math.acos(Math.min(Math.max(cosine, -1), 1));
+  const length = one + share * (other - one);
+  const [near, far] = Math.sin(angle) < 1e-6
+    ? [1 - share, share]
+    : [Math.sin((1 - share) * angle) / Math.sin(angle), Math.sin(share * angle) / Math.sin(angle)];
+  return from.map((value, i) => Number((length * (near * (value / one) + far * (to[i] / other))).toPrecision(8)));
+}
+
 /** A bar for each number of a latent, as an SVG element that screen readers get in one sentence. */
 export function plot(latent) {
   const svg = document.createElementNS(SVG, "svg");

@@ -1,23 +1,34 @@
 // Puts the page together: the model's facts, the panels, and the way from one to another.
-import { readAddress, sayDamaged } from "./address.js";
+import { addressFor, keptState, readAddress, sayDamaged, setServed } from "./address.js";
 import { ask, onKeyNeeded } from "./api.js";
 import { carDialog, keyDialog } from "./dialogs.js";
 import { find } from "./dom.js";
 import { asProblem, guardFor } from "./failures.js";
 import { onFiles } from "./files.js";
 import { Garage } from "./garage.js";
+import { compressPanel } from "./panels/compress.js";
 import { editPanel } from "./panels/edit.js";
 import { interpolatePanel } from "./panels/interpolate.js";
+import { mapPanel } from "./panels/map.js";
 import { reconstructPanel } from "./panels/reconstruct.js";
 import { samplePanel } from "./panels/sample.js";
 import { stored } from "./storage.js";
 
-const MAKERS = { interpolate: interpolatePanel, sample: samplePanel, edit: editPanel, reconstruct: reconstructPanel };
-const FIRST = "interpolate";
+const MAKERS = {
+  compress: compressPanel,
+  interpolate: interpolatePanel,
+  sample: samplePanel,
+  edit: editPanel,
+  reconstruct: reconstructPanel,
+  map: mapPanel,
+};
 
 function start(model) {
   showFacts(model);
-  const showCar = carDialog();
+  setServed(model);
+  const showCar = carDialog(guardFor);
+  const makers = Object.entries(MAKERS).filter(([name]) => (name !== "compress" || model.codes) && (name !== "map" || model.map));
+  const [[first]] = makers;
   const panels = {};
   let shown = null;
 
@@ -43,13 +54,13 @@ function start(model) {
 
   /** Show a panel without asking for anything new in it. */
   function go(name) {
-    if (name !== shown) history.pushState(null, "", `#${name}`);
+    if (name !== shown) history.pushState(null, "", addressFor(name, {}));
     reveal(name);
     scrollTo(0, 0);
   }
 
   function reveal(name) {
-    if (shown && shown !== name) panels[shown].hide?.();
+    if (shown && shown !== name) panels[shown]?.hide?.();
     const isMove = shown !== null && shown !== name;
     shown = name;
     for (const panel of document.querySelectorAll(".panel")) panel.hidden = panel.id !== `panel-${name}`;
@@ -64,20 +75,32 @@ function start(model) {
 
   function follow() {
     const { panel, values } = readAddress();
-    const name = Object.hasOwn(MAKERS, panel) ? panel : FIRST;
+    const name = Object.hasOwn(panels, panel) ? panel : first;
     if (name !== panel) {
-      history.replaceState(null, "", `#${name}`);
+      history.replaceState(null, "", addressFor(name, {}));
       if (panel) sayDamaged();
     }
+    if (isForeign(name, values)) return reveal("foreign");
     reveal(name);
-    panels[name].show(values);
+    return panels[name].show(values, keptState(name));
   }
 
-  for (const [name, makePanel] of Object.entries(MAKERS)) panels[name] = makePanel(find(`panel-${name}`), context);
+  /** Seeds and latents mean other cars to another model. A code alone says itself of which it is. */
+  function isForeign(name, { model: other, code }) {
+    if (other === undefined || other === model.id || (name === "compress" && code)) return false;
+    const texts = { "[data-other]": other, "[data-served]": model.id };
+    for (const [which, text] of Object.entries(texts)) find("panel-foreign").querySelector(which).textContent = text;
+    find("foreign-way").href = addressFor(name, {});
+    return true;
+  }
+
+  for (const [name, makePanel] of makers) panels[name] = makePanel(find(`panel-${name}`), context);
   onFiles((files) => {
-    if (!panels[shown].receive) go("reconstruct");
+    if (!panels[shown]?.receive) go("reconstruct");
     panels[shown].receive(files);
   });
+  for (const link of document.querySelectorAll("[data-codes]")) link.hidden = !model.codes;
+  find("tab-map").hidden = !model.map;
   // To what is shown: the address of the page says which panel that is.
   document.querySelector(".skip").addEventListener("click", (event) => {
     event.preventDefault();
@@ -116,6 +139,10 @@ function themeButton() {
   });
 }
 
+// The page's own address changes, also to another folder; where these lead does not.
+for (const link of document.querySelectorAll('a:not([href^="#"]), link[rel="icon"], link[rel="apple-touch-icon"]')) {
+  link.setAttribute("href", link.href);
+}
 onKeyNeeded(keyDialog());
 themeButton();
 const guardedPage = guardFor(find("failure"));

@@ -1,9 +1,12 @@
 // What went wrong, in words for people.
 
 const WORDS = {
+  damaged: "This code is damaged: a character of it is missing or changed. Copy all of it once more.",
+  foreign: "This code is of another model, which this service does not read.",
   canvas: "The browser has no room left to draw on. Close other tabs, and try again.",
   page: "Something on this page went wrong. Try again, or load the page anew.",
   picture: "A picture came back damaged.",
+  stopped: "Sending was stopped.",
   slow: "The service has not answered in time.",
   0: "The service cannot be reached. Check the connection, and whether it is running.",
   400: "This picture cannot be read: it is damaged or incomplete. Try another one.",
@@ -27,6 +30,16 @@ export class Problem extends Error {
   constructor(status, problem) {
     super(words(status, problem ?? {}));
     this.status = status;
+  }
+}
+
+/** What failed with some files, each by its name; they are what is `left` to do. */
+export class FilesProblem extends Problem {
+  constructor(failed) {
+    const returning = failed.find(({ problem }) => !(problem.status >= 400 && problem.status < 500)) ?? failed[0];
+    super(returning.problem.status);
+    this.message = failed.map(({ file, problem }) => (file.name ? `${file.name}: ${problem.message}` : problem.message)).join(" ");
+    this.left = failed.map(({ file }) => file);
   }
 }
 

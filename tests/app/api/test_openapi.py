@@ -10,7 +10,7 @@ import pytest
 from fastapi.routing import APIRoute
 from pydantic import SecretStr
 
-from app.api.endpoints import car_pictures, compress, decoder_graphs, health, model
+from app.api.endpoints import car_pictures, compress, decoder_graphs, health, model, preview
 from app.api.routing import paths
 from app.api.schemas import Options
 from app.main import create_app
@@ -18,7 +18,7 @@ from app.settings import Settings
 from tests.app.conftest import Serve
 from tests.images import file_of, photograph
 
-GUARDED = model.router, compress.router, car_pictures.router, decoder_graphs.router
+GUARDED = model.router, compress.router, car_pictures.router, preview.router, decoder_graphs.router
 PROMISED = Path(__file__).parent / "openapi-1.0.json"
 """What the document said in version 1.0, without its prose: clients are made from it."""
 

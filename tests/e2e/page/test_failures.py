@@ -157,7 +157,7 @@ def test_a_service_that_comes_back_is_found_again(visiting: Open) -> None:
 def test_a_part_of_the_page_that_does_not_come_is_named(visiting: Open) -> None:
     with visiting(forgiven="ERR_FAILED") as visit:
         visit.page.route("**/panels/edit.js", lambda route: route.abort())
-        visit.page.goto(visit.root)
+        visit.page.goto(f"{visit.root}/#interpolate")
         expect(visit.page.get_by_role("alert")).to_contain_text("could not be loaded")
         visit.page.unroute("**/panels/edit.js")
         visit.page.get_by_role("button", name="Retry").click()

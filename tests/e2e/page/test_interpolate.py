@@ -80,24 +80,24 @@ def test_playing_and_pausing(visit: Visit) -> None:
 
 def test_the_first_visit_plays_once_unless_motion_is_unwelcome(visiting: Open) -> None:
     with visiting(reduced_motion="no-preference") as visit:
-        visit.open()
+        visit.open("interpolate")
         expect(visit.part("interpolate", "position")).to_have_value("1")
         expect(visit.part("interpolate", "play")).to_have_text("Play")
     with visiting() as visit:
-        visit.open()
+        visit.open("interpolate")
         expect(visit.part("interpolate", "position")).to_have_value("0")
 
 
 def test_a_path_can_be_saved_in_each_format(visit: Visit) -> None:
     panel = visit.open("interpolate?cars=3-0,8-0,5-0")
     with visit.page.expect_download() as gif:
-        panel.get_by_role("button", name="Download GIF").click()
+        panel.get_by_role("button", name="Save as GIF").click()
     with Image.open(gif.value.path()) as animation:
         assert animation.format == "GIF"
         assert animation.size == (288, 192)
         assert animation.n_frames == 33  # type: ignore[attr-defined]
     with visit.page.expect_download() as strip:
-        panel.get_by_role("button", name="Download filmstrip").click()
+        panel.get_by_role("button", name="Save as filmstrip").click()
     with Image.open(strip.value.path()) as film:
         assert film.format == "PNG"
         assert film.size == (13 * 192, 128)

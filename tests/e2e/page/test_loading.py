@@ -45,7 +45,7 @@ def test_the_api_is_described_without_a_network(visit: Visit) -> None:
 def test_the_first_look_asks_for_pictures_once(visiting: Open) -> None:
     """One strip of all frames, asked for ahead; no latents, and no second request for it."""
     with visiting() as visit:
-        visit.open()
+        visit.open("interpolate")
         api = [urlsplit(request.url) for request in visit.requests if "/static/" not in request.url]
         assert sorted(address.path for address in api) == ["/", "/interpolate.webp", "/model"]
 
@@ -77,3 +77,10 @@ def test_a_large_photograph_is_sent_small(visiting: Open) -> None:
         visit.part("interpolate", "photo").set_input_files(car_file(1, 3000, 2000))
         expect(visit.part("interpolate", "private")).to_be_visible()
         assert visit.page.evaluate("() => window.sent") == [192, 128]
+
+
+def test_a_model_without_codes_has_no_panel_for_them(visiting: Open) -> None:
+    with visiting(forgiven="preload") as visit:
+        visit.page.goto(visit.root)
+        visit.panel("interpolate")
+        expect(visit.page.get_by_role("link", name="Compress")).to_have_count(0)

@@ -26,10 +26,10 @@ def car_file(seed: int = 1, width: int = 480, height: int = 320, name: str = "ca
     return {"name": name, "mimeType": "image/jpeg", "buffer": file.getvalue()}
 
 
-def tiff_file() -> FilePayload:
+def tiff_file(width: int = 96, height: int = 64) -> FilePayload:
     """A drawn car in a file that browsers cannot show, and so send as it is."""
     file = io.BytesIO()
-    Image.fromarray(draw_cars(1, 96, 64, 4)[0]).save(file, "TIFF")
+    Image.fromarray(draw_cars(1, width, height, 4)[0]).save(file, "TIFF")
     return {"name": "car.tiff", "mimeType": "image/tiff", "buffer": file.getvalue()}
 
 
@@ -71,7 +71,8 @@ class Visit:
         return urlsplit(self.page.url).fragment
 
     def expect_address(self, pattern: str) -> None:
-        expect(self.page).to_have_url(re.compile(f"#{pattern}$"))
+        """Wait until the fragment is so, but for the model that it names."""
+        expect(self.page).to_have_url(re.compile(f"#{pattern}(&model=[\\w/-]+)?$"))
 
     def note_console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
@@ -113,6 +114,16 @@ def expect_other_pixels(canvas: Locator, than: str) -> None:
             return
         handle.evaluate("() => new Promise(done => requestAnimationFrame(done))")
     raise AssertionError("the picture has stayed as it was")
+
+
+def expect_pixels(canvas: Locator, same: str) -> None:
+    """Wait until a canvas shows what it has shown before."""
+    handle = canvas.element_handle()
+    for _ in range(200):
+        if pixels(canvas) == same:
+            return
+        handle.evaluate("() => new Promise(done => requestAnimationFrame(done))")
+    raise AssertionError("it is another picture")
 
 
 def set_slider(slider: Locator, *values: float) -> None:

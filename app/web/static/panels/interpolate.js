@@ -1,23 +1,26 @@
 // Two or more cars and the way between them: all frames come in one request, the slider moves among them.
 import { addressFor, sayDamaged, writeAddress } from "../address.js";
 import { askFile } from "../api.js";
-import { carOf, carOfPhoto, drawFromText, drawToText, isOfSeed, latentOf, newDraw } from "../cars.js";
-import { choose, chosen, copy, fill, latestOnly, make, partsOf, passFocus } from "../dom.js";
-import { download, onChosen } from "../files.js";
-import { Picture } from "../picture.js";
+import { carFromText, carOf, carOfKept, carToText, codeOf, isOfSeed, keptOf, latentOf, newDraw, shared } from "../cars.js";
+import { choose, chosen, fill, latestOnly, make, partsOf, passFocus } from "../dom.js";
+import { fileOf, onChosen } from "../files.js";
+import { carReader, readFiles } from "../photographs.js";
+import { Picture, SAVED_EDGE } from "../picture.js";
 import { requestView } from "../request.js";
+import { waysOut } from "../sharing.js";
 import { mostInRow, pictures, urlOf } from "../strips.js";
 
 const MOST_CARS = 16;
 const MOST_FRAMES = 64;
 const LEG = 32;
 const GIF_LEG = 16;
+const MOVING_LEG = 24;
 const STRIP_LEG = 6;
 const LEG_SECONDS = 1.8;
 const DEFAULT = "28-0,48-0";
 
 export function interpolatePanel(root, context) {
-  const { id, image_size: size } = context.model;
+  const { id, image_size: size, latent_dim: numbers } = context.model;
   const parts = partsOf(root);
   const picture = new Picture(parts.picture);
   const showRequest = requestView(parts.request, "interpolate");
@@ -42,6 +45,9 @@ export function interpolatePanel(root, context) {
     const method = chosen(root, "method");
     if (cars.every(isOfSeed)) {
       return { method: "GET", path, query: { seed: cars.map(({ draw }) => draw.seed), steps, method, ...query } };
+    }
+    if (cars.every(({ ofCode }) => ofCode)) {
+      return { method: "GET", path, query: { code: cars.map(({ code }) => code), steps, method, ...query } };
     }
     const latents = await Promise.all(cars.map(latentOf));
     return { method: "POST", path, query, json: { latents, steps, method, model: id } };
@@ -76,11 +82,23 @@ export function interpolatePanel(root, context) {
     picture.blend(frames[first], frames[first + 1], exact - first);
   }
 
-  const shareable = () => cars.every(({ draw }) => draw);
+  const shareable = () => cars.every(carToText);
   const state = () => ({
-    cars: shareable() ? cars.map(({ draw }) => drawToText(draw)).join(",") : undefined,
+    cars: shareable() ? cars.map(carToText).join(",") : undefined,
     method: chosen(root, "method") === "spherical" ? "spherical" : undefined,
     at: position() ? Number(position().toFixed(3)) : undefined,
+  });
+
+  /** What the address cannot hold stays in this browser: reloading and going back find it there. */
+  const remember = () =>
+    writeAddress("interpolate", state(), shareable() ? {} : { cars: cars.map((car) => carToText(car) ?? keptOf(car)) });
+
+  /** Edited cars get into the address as codes, once these are there; photographs only where the visitor says so. */
+  const codify = guarded(async () => {
+    const path = cars;
+    if (path.some(({ own }) => own)) return;
+    for (const car of path) if (!carToText(car)) await codeOf(car);
+    if (path === cars) remember();
   });
 
   function renderCars() {
@@ -100,8 +118,7 @@ export function interpolatePanel(root, context) {
     parts.remove.disabled = cars.length <= 2;
     if (cars.length >= MOST_CARS) passFocus(parts.add, stop(selected));
     parts.add.disabled = parts.photos.disabled = cars.length >= MOST_CARS;
-    parts.link.hidden = !shareable();
-    parts.private.hidden = shareable();
+    parts.private.hidden = !cars.some(({ own }) => own);
   }
 
   function select(i) {
@@ -114,7 +131,7 @@ export function interpolatePanel(root, context) {
   function moveTo(place) {
     parts.position.value = place;
     render();
-    writeAddress("interpolate", state());
+    remember();
   }
 
   function setCars(next, select = Math.min(selected, next.length - 1)) {
@@ -122,8 +139,8 @@ export function interpolatePanel(root, context) {
     cars = next.slice(0, MOST_CARS);
     selected = Math.min(select, cars.length - 1);
     renderCars();
-    writeAddress("interpolate", state());
-    return load();
+    remember();
+    return Promise.all([load(), codify()]);
   }
 
   const addCars = (more) => setCars([...cars, ...more], cars.length + more.length - 1);
@@ -157,51 +174,77 @@ export function interpolatePanel(root, context) {
     parts.play.textContent = "Play";
   }
 
-  parts.position.addEventListener("input", () => { pause(); render(); writeAddress("interpolate", state()); });
+  parts.position.addEventListener("input", () => { pause(); render(); remember(); });
   parts.play.addEventListener("click", () => {
     if (!player) return play();
     pause();
     render();
-    return writeAddress("interpolate", state());
+    return remember();
   });
   for (const input of root.querySelectorAll("input[name=method]")) {
-    input.addEventListener("change", () => { writeAddress("interpolate", state()); load(); });
+    input.addEventListener("change", () => { remember(); load(); });
   }
   parts.redraw.addEventListener("click", () => replace(carOf(newDraw())));
   parts.add.addEventListener("click", () => addCars([carOf(newDraw())]));
   parts.remove.addEventListener("click", () => setCars(cars.filter((_, i) => i !== selected)));
-  onChosen(parts.photo, guarded(async ([file]) => replace(await carOfPhoto(file, size))));
-  const addPhotos = guarded(async (files) => addCars(await Promise.all(files.map((file) => carOfPhoto(file, size)))));
+  const readCar = carReader(size);
+  const takePhotos = (put, options) => guarded(async (files) => {
+    const { found, failure } = await readFiles(files, readCar, options);
+    if (found.length) await put(found);
+    if (failure) throw failure;
+  });
+  const replaceByPhoto = takePhotos(([car]) => replace(car), { one: true });
+  const addPhotos = takePhotos(addCars);
+  onChosen(parts.photo, replaceByPhoto);
+  onChosen(parts.camera, replaceByPhoto);
   onChosen(parts.photos, addPhotos);
-  parts.gif.addEventListener("click", guarded(async () => {
-    download(await askFile(await pathRequest("gif", stepsFor(GIF_LEG), { size: 288 })), "cars.gif");
-  }));
-  parts.strip.addEventListener("click", guarded(async () => {
-    download(await askFile(await pathRequest("png", stepsFor(STRIP_LEG), { size: 192 })), "cars.png");
-  }));
-  parts.link.addEventListener("click", () => copy(addressFor("interpolate", state()), "Link copied."));
+
+  /** The link says all of the path: whoever asks for it lets its photographs into it. */
+  async function link() {
+    const path = cars;
+    for (const car of path) if (!carToText(car) && !(await shared(car))) return null;
+    renderCars();
+    remember();
+    return addressFor("interpolate", state());
+  }
+  const film = (format, leg, query) => async () => askFile(await pathRequest(format, stepsFor(leg), query));
+  waysOut(parts.out, guarded, {
+    name: "cars",
+    link,
+    picture: (type) => fileOf(picture.still(SAVED_EDGE), type, 0.9),
+    saves: [
+      { label: "GIF", type: "image/gif", make: film("gif", GIF_LEG, { size: 288 }) },
+      { label: "moving WebP", type: "image/webp", make: film("webp", MOVING_LEG, { animate: true, size: 480 }) },
+      { label: "moving AVIF", type: "image/avif", make: film("avif", MOVING_LEG, { animate: true, size: 480 }) },
+      { label: "filmstrip", type: "image/png", make: film("png", STRIP_LEG, { size: 192 }) },
+    ],
+  });
+
+  /** The cars that this browser has kept of a path through photographs. */
+  const keptCars = ({ cars: list }) =>
+    (Array.isArray(list) ? list : []).map((car) => (typeof car === "string" ? carFromText(car) : carOfKept(car, numbers)));
 
   return {
     /** Bring the panel into the state of an address; without one it stays as it was. */
-    show: guarded(async ({ cars: texts, method, at }) => {
+    show: guarded(async ({ cars: texts, method, at }, kept) => {
       const listed = texts === undefined ? [] : texts.split(",");
-      const asked = listed.map(drawFromText).filter(Boolean);
-      const isSound = asked.length === listed.length && listed.length !== 1 && listed.length <= MOST_CARS
+      const asked = [...listed.map(carFromText), ...(texts === undefined ? keptCars(kept) : [])].filter(Boolean);
+      const isSound = (texts === undefined || asked.length === listed.length) && listed.length !== 1 && listed.length <= MOST_CARS
         && [undefined, "linear", "spherical"].includes(method) && (Number(at ?? 0) >= 0 && Number(at ?? 0) <= 1);
       if (!isSound) sayDamaged();
-      const draws = asked.length < 2 && !cars.length
-        ? [...asked, ...DEFAULT.split(",").map(drawFromText).slice(asked.length)]
+      const next = asked.length < 2 && !cars.length
+        ? [...asked, ...DEFAULT.split(",").map(carFromText).slice(asked.length)]
         : asked;
       if (method) choose(root, "method", method === "spherical" ? "spherical" : "linear");
       const place = Math.min(Math.max(Number(at) || 0, 0), 1);
-      if (draws.length < 2) {
-        writeAddress("interpolate", state());
+      if (next.length < 2) {
+        remember();
         render();
         return;
       }
       parts.position.value = place;
-      await setCars(draws.slice(0, MOST_CARS).map((draw) => carOf(draw)), 0);
-      if (!texts && !matchMedia("(prefers-reduced-motion: reduce)").matches) play(1);
+      await setCars(next.slice(0, MOST_CARS), 0);
+      if (!texts && !asked.length && !matchMedia("(prefers-reduced-motion: reduce)").matches) play(1);
     }),
     hide: pause,
     receive: addPhotos,

@@ -1,15 +1,18 @@
 // A photograph, cropped, through the encoder and back.
 import { writeAddress } from "../address.js";
 import { ask, askFile } from "../api.js";
-import { newDraw, photoRequest, sampleRequest, sentEdge } from "../cars.js";
+import { carFromText, carToText, codeOf, latentOf, newDraw, pictureRequest, sampleRequest, shared } from "../cars.js";
 import { Crop } from "../crop.js";
-import { latestOnly, make, partsOf, pauses, say } from "../dom.js";
-import { bytes, fileOf, onChosen } from "../files.js";
+import { latestOnly, partsOf, pauses, say } from "../dom.js";
+import { bytes, fileOf, onChosen, urlOfFile } from "../files.js";
 import { plot } from "../latents.js";
-import { Picture, loadImage } from "../picture.js";
+import { remarkOn } from "../likeness.js";
+import { Picture, SAVED_EDGE, boxInside, loadImage, shrunk } from "../picture.js";
+import { carOfPhoto, photoRequest, photographOf, readFiles, readPhotograph, sentFile } from "../photographs.js";
 import { requestView } from "../request.js";
+import { waysOut } from "../sharing.js";
+import { pictures } from "../strips.js";
 
-const QUALITY = 0.95;
 const FLOAT_BYTES = 4;
 
 export function reconstructPanel(root, context) {
@@ -19,65 +22,119 @@ export function reconstructPanel(root, context) {
   const showRequest = requestView(parts.request, "reconstruct");
   const guarded = context.guardFor(parts.problem);
   const crop = new Crop(parts.crop, () => sendAtRest());
+  let photograph = null;
   let car = null;
+  let sent = null;
 
   const send = latestOnly(guarded(async () => {
+    const { picture: canvas, name, bytes: own } = photograph;
+    const file = await sentFile(canvas, size, crop.sourceArea);
+    const request = photoRequest(file);
     const { width, height } = crop.area;
-    const file = await fileOf(crop.cut(sentEdge(size)), "image/jpeg", QUALITY);
-    await reconstruct(file, `${width} × ${height} pixels, ${bytes(file.size)} sent`);
+    showRequest(request);
+    const { images, latents, psnr, ssim, likeness } = await ask(request);
+    parts.remark.textContent = remarkOn(likeness?.[0]);
+    sent = file;
+    parts.originalSize.textContent = `${width} × ${height} pixels${name && ` of ${name}`}, ${bytes(own)}`;
+    parts.psnr.textContent = `${psnr[0].toFixed(1)} dB`;
+    parts.ssim.textContent = ssim[0].toFixed(2);
+    parts.ratio.textContent = "…";
+    showCar(carOfPhoto(latents[0], images[0]), await loadImage(images[0]), { width, height });
+    await compare(car, own);
   }));
 
   const paused = pauses();
   const sendAtRest = guarded(async () => { if (await paused()) await send(); });
 
-  async function reconstruct(file, originalSize) {
-    const request = photoRequest(file);
-    showRequest(request);
-    const { images, latents, psnr, ssim } = await ask(request);
-    car = { latent: latents[0], image: images[0], name: "Your photograph", draw: null };
-    picture.show(await loadImage(car.image));
-    parts.originalSize.textContent = originalSize;
-    parts.copySize.textContent = `${size.width} × ${size.height} pixels`;
+  /** The reconstruction, in the shape of what it is of: the border that the model sees is no part of it. */
+  function showCar(next, image, shape) {
+    car = next;
+    const box = boxInside(shape, size);
+    picture.show(shrunk(image, Math.max(image.width, image.height), box));
+    parts.frame.style.setProperty("--shape", box.width / box.height);
+    parts.copySize.textContent = `${box.width} × ${box.height} pixels`;
     parts.latentSize.textContent = `${numbers} numbers, ${bytes(FLOAT_BYTES * numbers)}`;
-    parts.psnr.textContent = `${psnr[0].toFixed(1)} dB`;
-    parts.ssim.textContent = ssim[0].toFixed(2);
-    parts.ratio.textContent = `${Math.max(1, Math.round(file.size / (FLOAT_BYTES * numbers)))}×`;
     parts.bars.replaceChildren(plot(car.latent));
     parts.result.hidden = false;
+    parts.drop.classList.add("compact");
+    remember();
   }
 
-  /** A picture the browser cannot show may still be one that the service reads: it has the last word. */
-  const take = guarded(async (file) => {
-    parts.drop.classList.add("compact");
-    const source = await createImageBitmap(file).catch(() => null);
-    parts.whole.disabled = parts.fit.disabled = source === null;
-    if (source) {
-      parts.result.hidden = false;
-      crop.load(source);
-      return;
-    }
-    parts.result.hidden = true;
-    await reconstruct(file, bytes(file.size));
-    parts.crop.replaceChildren(make("p", { className: "hint" }, "The browser cannot show this kind of picture."));
+  /** The photograph's file beside the code of the car; where the model has no codes, beside its latent. */
+  async function compare(of, own) {
+    const code = await codeOf(of);
+    if (of !== car) return;
+    const small = code ? Math.floor((3 * code.length) / 4) : FLOAT_BYTES * numbers;
+    const times = Math.max(1, Math.round(own / small));
+    parts.ratio.textContent = `${times.toLocaleString("en")}×`;
+    parts.sizes.textContent = `${bytes(own)} as a file, ${bytes(small)} as ${code ? "a code" : "numbers"}.`;
+  }
+
+  /** In the address stands what was shared; what was not is for this browser alone. */
+  async function remember() {
+    const code = car && carToText(car);
+    const kept = car?.own && sent ? { photo: await urlOfFile(sent), bytes: photograph.bytes } : {};
+    writeAddress("reconstruct", { code }, kept);
+  }
+
+  function take(next) {
+    photograph = next;
+    for (const element of root.querySelectorAll("[data-original]")) element.hidden = false;
+    parts.result.hidden = false;
+    crop.load(next.picture, next);
+  }
+
+  const receive = guarded(async (files) => {
+    const { found, failure } = await readFiles(files, readPhotograph, { one: true });
+    if (found.length) take(found[0]);
+    if (failure) throw failure;
+  });
+
+  /** A car that came as a code: of its original there is nothing. */
+  const openCode = guarded(async (code) => {
+    const next = carFromText(code);
+    if (!next?.code) return say("This link is damaged: there is no car in it.", 8);
+    const request = await pictureRequest(next, "webp");
+    showRequest(request);
+    const [image] = await pictures(request, 1, 1, size);
+    await latentOf(next);
+    next.image = image.toDataURL();
+    for (const element of root.querySelectorAll("[data-original]")) element.hidden = true;
+    parts.remark.textContent = "";
+    return showCar(next, image, size);
   });
 
   const ifAny = (use) => () => (car ? use(car) : say("There is no reconstruction yet."));
 
-  onChosen(parts.file, ([file]) => take(file));
-  onChosen(parts.camera, ([file]) => take(file));
+  onChosen(parts.file, receive);
+  onChosen(parts.camera, receive);
   parts.example.addEventListener("click", guarded(async () => {
-    await take(await askFile(sampleRequest("webp", newDraw(), 1)));
+    await receive([await askFile(sampleRequest("webp", newDraw(), 1))]);
   }));
   parts.whole.addEventListener("click", () => crop.whole());
   parts.fit.addEventListener("click", () => crop.fit(size.width / size.height));
-  parts.keep.addEventListener("click", ifAny((it) => {
-    context.garage.add(it);
-  }));
+  parts.keep.addEventListener("click", ifAny((it) => context.garage.add(it)));
   parts.interpolate.addEventListener("click", ifAny((it) => context.startFrom(it)));
   parts.edit.addEventListener("click", ifAny((it) => context.edit(it)));
+  waysOut(parts.out, guarded, {
+    name: "car",
+    holds: true,
+    link: async () => {
+      const url = await shared(car);
+      await remember();
+      return url;
+    },
+    picture: (type) => fileOf(picture.still(SAVED_EDGE), type, 0.9),
+  });
 
   return {
-    show: () => writeAddress("reconstruct", {}),
-    receive: ([file]) => take(file),
+    show: guarded(async ({ code }, { photo, bytes: own }) => {
+      if (code !== undefined && code !== car?.code) return openCode(code);
+      if (code === undefined && photo && !car) {
+        return take(photographOf(await loadImage(photo), own));
+      }
+      return remember();
+    }),
+    receive,
   };
 }

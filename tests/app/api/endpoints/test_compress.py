@@ -314,3 +314,30 @@ async def test_packing_is_counted_as_a_stage_of_its_own(coding: httpx.AsyncClien
     assert f'car_vae_code_bytes_sum{{model="tiny-vae/1",way="written"}} {written}.0' in metrics
     assert f'car_vae_code_bytes_sum{{model="tiny-vae/1",way="read"}} {written + first}.0' in metrics
     assert 'car_vae_code_bytes_count{model="tiny-vae/1",way="read"} 3.0' in metrics
+
+
+async def test_the_same_picture_in_other_formats_stands_beside_its_codes(coding: httpx.AsyncClient) -> None:
+    (item,) = await compressed(coding, "?bytes=30,400&images=png&others=webp,blurhash,thumbhash", WIDE)
+    by_name = {other["format"]: other for other in item["others"]}
+    assert list(by_name) == ["webp", "blurhash", "thumbhash"]
+    original = read_image(WIDE, WIDTH, HEIGHT, 10**6)
+    for other in by_name.values():
+        assert len(other["bytes"]) == len(other["psnr"]) == len(other["images"]) == 2
+        for size, decibels, url, budget in zip(
+            other["bytes"], other["psnr"], other["images"], (30, 400), strict=True
+        ):
+            if size is None:
+                assert (decibels, url) == (None, None)
+                assert other["smallest"] > budget
+                continue
+            assert other["smallest"] <= size <= budget
+            assert array_of_url(url).shape == (HEIGHT, WIDTH, 3)
+            assert decibels == pytest.approx(psnr(original[None], array_of_url(url)[None])[0])
+    assert by_name["webp"]["bytes"][0] is None
+    assert by_name["webp"]["psnr"][1] > by_name["blurhash"]["psnr"][1]
+
+
+async def test_formats_that_are_none_are_refused(coding: httpx.AsyncClient) -> None:
+    answer = await coding.post("/compress?others=webp,bmp", files=uploads(WIDE))
+    assert problem(answer) == INVALID
+    assert answer.json()["errors"][0]["place"] == "query.others[1]"

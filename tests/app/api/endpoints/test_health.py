@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.api.schemas import ModelAnswer
+from app.api.service_schemas import ModelAnswer
 from app.errors import ModelFolderError
 from app.main import create_app
 from app.settings import Settings
@@ -24,9 +24,11 @@ async def test_the_model_is_described_as_its_manifest_has_it(serve: Serve) -> No
     directions = content.pop("directions")
     assert len(directions) == 8
     for direction, known in zip(directions, state_behind(client).vae.directions, strict=True):
-        assert direction == {"vector": pytest.approx(known.vector.tolist()), "std": known.std}
+        unnamed = dict.fromkeys(("name", "low", "high"))
+        assert direction == {"vector": pytest.approx(known.vector.tolist()), "std": known.std, **unnamed}
         assert len(direction["vector"]) == LATENT_DIM
     assert content.pop("decoders") == []
+    assert content.pop("map") is None
     assert content == {
         "id": "tiny-vae/1",
         "name": "tiny-vae",

@@ -70,7 +70,7 @@ async def test_encode_gives_the_posterior_of_an_image(client: httpx.AsyncClient)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
     content = answer.json()
-    assert list(content) == ["model", "latents", "std"]
+    assert list(content) == ["model", "latents", "std", "likeness"]
     assert content["model"] == "tiny-vae/1"
     vae = state_behind(client).vae
     posterior = await vae.encode(read_image(JPEG, WIDTH, HEIGHT, 10**6)[np.newaxis])
@@ -328,8 +328,8 @@ async def test_a_latent_alone_is_told_to_stand_in_a_list(client: httpx.AsyncClie
 async def test_reconstruct_measures_what_it_shows(client: httpx.AsyncClient) -> None:
     answer = await client.post("/reconstruct", files=form(JPEG, PNG), headers=AS_JSON)
     content = answer.json()
-    assert set(content) == {"model", "images", "latents", "std", "psnr", "ssim"}
-    assert {len(values) for name, values in content.items() if name != "model"} == {2}
+    assert set(content) == {"model", "images", "latents", "std", "likeness", "psnr", "ssim"}
+    assert {len(values) for name, values in content.items() if name not in ("model", "likeness")} == {2}
     fitted = np.stack([read_image(file, WIDTH, HEIGHT, 10**6) for file in (JPEG, PNG)]).astype(float)
     again = np.stack([from_data_url(url) for url in content["images"]]).astype(float)
     errors = ((fitted - again) ** 2).mean(axis=(1, 2, 3))
