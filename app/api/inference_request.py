@@ -1,9 +1,9 @@
 """Inference requests: what one is served with, the format it wants, its body, and its decoded images."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from starlette.requests import Request
@@ -148,6 +148,10 @@ class InferenceRequest(Request):
         """Answer by the served model, whatever was taken before."""
         self.decoder, self.reader = self.vae, self.codes
         self.manifest, self.graphs = self.vae.manifest, self.vae.graphs
+
+    def count_codes(self, way: Literal["written", "read"], lengths: Iterable[int]) -> None:
+        """Count codes of so many bytes, of the model of `manifest`, for the metrics."""
+        self._app_state.metrics.codes(way, self.manifest.id, lengths)
 
     def release(self) -> None:
         """Let go of the model and of what is counted for its body; to be called when it has been answered."""

@@ -88,6 +88,7 @@ async def points_of_codes(request: InferenceRequest, codes: Sequence[tuple[str, 
         if isinstance(failure.error, DamagedCode):
             raise DamagedCode(f"{place}: {failure.error}") from failure
         raise failure.error from failure
+    request.count_codes("read", [len(text) * 3 // 4 for text in texts])
     return Points(reader.latents(contents), contents)
 
 

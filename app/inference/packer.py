@@ -31,6 +31,8 @@ NICENESS = 10
 """How far the process stands back: of a core that others want too it gets a tenth, as Linux has it."""
 PATIENCE = 10.0
 """Seconds that it is given to end by itself."""
+LONGEST = 30.0
+"""Seconds after which it counts as hung; its start, 16 budgets and a busy machine take a tenth of that."""
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ class PackerSpec:
 class Packer:
     """The process behind its batcher, whose rows are an image, its latent, its size and budgets of bytes.
 
-    It is started when it is first needed, and again where it has died.
+    It is started when it is first needed, and again where it has died or was ended because it hung.
     """
 
     def __init__(
@@ -106,7 +108,7 @@ class Packer:
             timings: gets the wait as `queue` and the rest as `pack`.
 
         Raises:
-            InferenceFailed: the process failed or died. Else what Batcher.submit raises.
+            InferenceFailed: the process failed, hung or died meanwhile. Else what Batcher.submit raises.
         """
         rows = np.zeros(len(images), self._row)
         rows["image"], rows["latent"], rows["size"] = images, latents, sizes
@@ -133,17 +135,22 @@ class Packer:
         try:
             pipe = self._open_pipe()
             pipe.send((row["image"], row["latent"], tuple(row["size"].tolist()), budgets))
+            if not pipe.poll(LONGEST):
+                raise TimeoutError(f"no answer for {LONGEST:g} s")
             answer = pipe.recv()
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError) as error:  # TimeoutError is one of the first
             self._forget()
             raise InferenceFailed("the process that writes codes has ended; try again") from error
         if isinstance(answer, str):
-            raise InferenceFailed(f"a code could not be written: {answer}")
+            logger.error("a code could not be written: %s", answer)
+            raise InferenceFailed("the code could not be written")
         packed = np.empty(1, object)
         packed[0] = answer
         return (packed,)
 
     def _open_pipe(self) -> Connection:
+        if self._process is not None and not self._process.is_alive():
+            self._forget()  # before it gets work that it would lose
         if self._pipe is None:
             # spawn: a fork of a process with threads may hold any of their locks.
             context = multiprocessing.get_context("spawn")

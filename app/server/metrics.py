@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -23,6 +24,7 @@ from app.timings import Timings
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 OTHER = "other"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+CODE_BYTES = (24, 35, 64, 94, 128, 192, 255, 400)
 FINE_SECONDS = (0.0001, 0.00025, 0.0005, *SECONDS)
 
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -77,7 +79,7 @@ class Metrics:
         )
         self._batch_rows = Histogram(
             "car_vae_batch_rows",
-            "Rows in a run of a graph: encoder, decoder or refiner.",
+            "Rows in a run of a graph: encoder, decoder or refiner; or of the packer, which writes codes.",
             ("graph",),
             buckets=(*(size for size in (1, 2, 4, 8, 16, 32) if size < max_batch_rows), max_batch_rows),
             registry=self.registry,
@@ -123,6 +125,13 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=self.registry,
         )
+        self._code_bytes = Histogram(
+            "car_vae_code_bytes",
+            "Bytes of the codes that were written or read, by the model that they are of.",
+            ("way", "model"),
+            buckets=CODE_BYTES,
+            registry=self.registry,
+        )
         shared = shared_folder()
         if shared is None:
             self._exposed_registry = self.registry
@@ -152,6 +161,12 @@ class Metrics:
     def skipped(self, batcher: str, rows: int) -> None:
         """Rows left the queue without a run."""
         self._skipped_rows.labels(batcher).inc(rows)
+
+    def codes(self, way: Literal["written", "read"], model: str, lengths: Iterable[int]) -> None:
+        """Codes of so many bytes were written or read."""
+        of_model = self._code_bytes.labels(way, model)
+        for length in lengths:
+            of_model.observe(length)
 
     def serving(self, model: str, provider: str, precisions: Mapping[str, str]) -> None:
         """Tell which model is served, on what, and each graph's precision."""

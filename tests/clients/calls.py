@@ -9,22 +9,23 @@ import httpx
 
 from tests.clients.conftest import PHOTOGRAPHS
 
-BODIES = {
-    "/encode": "photographs",
-    "/reconstruct": "photographs",
-    "/decode": "latents",
-    "/interpolate": "latents",
+CAR = "/c/{code}"
+PHOTOGRAPHS_OF = {
+    "/encode": 2,
+    "/reconstruct": 2,
+    "/compress.json": 2,
+    "/compress.bin": 1,  # is one code
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "/sample": {"seed": 3, "count": 2},
     "/interpolate": {"seed": [1, 2], "steps": 3},
 }
-"""What stands in the query, or in a body that may have no latents."""
+"""What stands in the query, or in a body that may have neither latents nor codes."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """A call of one operation, with two photographs, with a body as JSON, or with options in its query."""
+    """A call of one operation: with photographs, a body as JSON, or options in its path or query."""
 
     operation: str
     method: str
@@ -32,7 +33,8 @@ class Call:
     media_type: str
     query: dict[str, Any] = field(default_factory=dict)
     json: dict[str, Any] | None = None
-    has_photographs: bool = False
+    photographs: int = 0
+    code: str | None = None
 
     @property
     def function(self) -> str:
@@ -51,23 +53,25 @@ class Call:
     def answer(self, url: str, folder: Path) -> httpx.Response:
         """What the service says to it."""
         photographs = [("image", (folder / name).read_bytes()) for name in PHOTOGRAPHS]
-        files = photographs if self.has_photographs else None
+        files = photographs[: self.photographs] or None
+        path = self.path.format(code=self.code)
         return httpx.request(
-            self.method, url + self.path, params=self.query, json=self.json, files=files
+            self.method, url + path, params=self.query, json=self.json, files=files
         ).raise_for_status()
 
 
-def calls_of(document: dict[str, Any], latents: list[list[float]]) -> list[Call]:
+def calls_of(document: dict[str, Any], latents: list[list[float]], codes: list[str]) -> list[Call]:
     """A call of each operation but those that negotiate their format."""
+    bodies = {"/interpolate": {"latents": latents}, "/decode": {"codes": codes}}
+    options = OPTIONS | {"/decode": {"code": codes}}
     calls = []
     for path, operations in document["paths"].items():
         endpoint = path.partition(".")[0]
         for method, operation in operations.items():
             if "model" in operation["tags"] and endpoint == path:
                 continue
-            kind = BODIES.get(endpoint) if method == "post" else None
-            options = OPTIONS.get(endpoint, {})
-            json = {"latents": latents} if kind == "latents" else options if method == "post" else None
+            photographs = PHOTOGRAPHS_OF.get(endpoint, PHOTOGRAPHS_OF.get(path, 0))
+            has_json = method == "post" and not photographs
             (media_type,) = operation["responses"]["200"]["content"]
             calls.append(
                 Call(
@@ -75,9 +79,10 @@ def calls_of(document: dict[str, Any], latents: list[list[float]]) -> list[Call]
                     method.upper(),
                     path,
                     media_type,
-                    query=options if method == "get" else {},
-                    json=None if kind == "photographs" else json,
-                    has_photographs=kind == "photographs",
+                    query=options.get(endpoint, {}) if method == "get" else {},
+                    json=bodies.get(endpoint, options.get(endpoint, {})) if has_json else None,
+                    photographs=photographs,
+                    code=codes[0] if endpoint == CAR else None,
                 )
             )
     return calls

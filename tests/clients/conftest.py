@@ -53,7 +53,7 @@ class Project:
 @pytest.fixture(scope="session")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the service is."""
-    folder = write_tiny_model(tmp_path_factory.mktemp("models") / "tiny-vae" / "1")
+    folder = write_tiny_model(tmp_path_factory.mktemp("models") / "tiny-vae" / "1", refiner=True, codes=True)
     graphs = [(folder / f"{half}.onnx").read_bytes() for half in ("encoder", "decoder")]
     add_int8(folder, *graphs)
     with running(folder, log_level="warning", serve_decoder=True) as service:

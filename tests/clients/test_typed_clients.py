@@ -63,7 +63,8 @@ def commands(heading: str, url: str) -> list[list[str]]:
 def calls(url: str, document: dict[str, Any], folder: Path) -> list[Call]:
     files = [("image", (folder / name).read_bytes()) for name in PHOTOGRAPHS]
     latents = httpx.post(f"{url}/encode.json", files=files).raise_for_status().json()["latents"]
-    return calls_of(document, latents)
+    items = httpx.post(f"{url}/compress.json", files=files).raise_for_status().json()["items"]
+    return calls_of(document, latents, [code for item in items for code in item["codes"]])
 
 
 @pytest.fixture(scope="session")
@@ -161,13 +162,15 @@ def test_a_python_client_calls_everything(
             tag = "service" if call.path.count(".") == 0 else "model"
             function = importlib.import_module(f"car_vae.api.{tag}.{call.operation}").sync
             arguments = dict(call.query)
-            if call.has_photographs:
-                files = [types.File(io.BytesIO((folder / name).read_bytes()), name) for name in PHOTOGRAPHS]
+            of_path = () if call.code is None else (call.code,)
+            if call.photographs:
+                names = PHOTOGRAPHS[: call.photographs]
+                files = [types.File(io.BytesIO((folder / name).read_bytes()), name) for name in names]
                 arguments["body"] = models.PicturesForm(files)
             elif call.json is not None:
                 body = {"/decode": "LatentsBody", "/interpolate": "PathBody", "/sample": "SampleOptions"}
                 arguments["body"] = getattr(models, body[call.path.partition(".")[0]]).from_dict(call.json)
-            answer = function(client=client, **arguments)
+            answer = function(*of_path, client=client, **arguments)
             if isinstance(answer, types.File):
                 found[call.operation] = base64.b64encode(answer.payload.read()).decode()
             else:

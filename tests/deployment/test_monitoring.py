@@ -35,6 +35,7 @@ def served() -> dict[str, set[str]]:
     metrics.request("/encode", 200, 0.1, timings)
     metrics.batch("encoder", 1, 0.1, 0)
     metrics.skipped("encoder", 1)
+    metrics.codes("written", "car-vae/1", [94])
     metrics.serving("car-vae/1", CUDA, {"encoder": "fp32", "decoder": "fp32"})
     found = defaultdict(set, {"up": set[str]()})
     for family in text_string_to_metric_families(metrics.render().decode()):

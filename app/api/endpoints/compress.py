@@ -48,6 +48,7 @@ async def compress(request: InferenceRequest, query: Annotated[CompressQuery, Qu
     with CancelOnDisconnect(request):
         images, latents, sizes, likeness = await _originals(request, query)
         packed = await codes.pack(images, latents, sizes, query.bytes, request.timings)
+        request.count_codes("written", [len(each.code) for of_image in packed for each in of_image])
         if request.format == "bin":
             return file_response(request, packed[0][0].code)
         items = [await _item(request, query, *each) for each in zip(images, packed, strict=True)]

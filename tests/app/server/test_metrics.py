@@ -69,6 +69,15 @@ def test_rows_and_runs_are_counted_by_graph() -> None:
     assert sample(counted, "car_vae_skipped_rows_total", graph="decoder") == 3
 
 
+def test_codes_are_counted_by_what_was_done_and_by_model() -> None:
+    counted = metrics()
+    counted.codes("written", "car-vae/3", [94, 93, 255])
+    counted.codes("read", "car-vae/2", [16])
+    assert sample(counted, "car_vae_code_bytes_sum", way="written", model="car-vae/3") == 442
+    assert sample(counted, "car_vae_code_bytes_bucket", way="written", model="car-vae/3", le="94.0") == 2
+    assert sample(counted, "car_vae_code_bytes_count", way="read", model="car-vae/2") == 1
+
+
 def test_what_is_served_is_told() -> None:
     counted = metrics()
     counted.serving("car-vae/1", "CPUExecutionProvider", {"encoder": "fp32", "decoder": "int8"})

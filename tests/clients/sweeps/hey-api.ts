@@ -8,8 +8,13 @@ type Operation = (options: object) => Promise<{ data: unknown }>;
 
 client.setConfig({ baseUrl: url });
 await report(async (call) => {
-  const body = call.has_photographs ? { image: photographs } : call.json;
+  const body = call.photographs ? { image: photographs.slice(0, call.photographs) } : call.json;
   const operation = sdk[call.function as keyof typeof sdk] as unknown as Operation;
-  const { data } = await operation({ query: call.query, throwOnError: true, ...(body && { body }) });
+  const { data } = await operation({
+    path: { code: call.code },
+    query: call.query,
+    throwOnError: true,
+    ...(body && { body }),
+  });
   return data;
 });

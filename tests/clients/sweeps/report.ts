@@ -9,7 +9,8 @@ export interface Call {
   path: string;
   query: Record<string, unknown>;
   json: Record<string, unknown> | null;
-  has_photographs: boolean;
+  photographs: number;
+  code: string | null;
   is_json: boolean;
 }
 

@@ -294,16 +294,6 @@ async def test_without_a_refiner_the_encoders_latents_are_coded(serve: Serve, fo
         assert [item] == await compressed(client, "?refine=false")
 
 
-async def test_a_process_that_dies_is_started_again(coding: httpx.AsyncClient) -> None:
-    before = await compressed(coding)
-    process = state_behind(coding).codes._packer._process
-    process.kill()
-    process.join()
-    answer = await coding.post("/compress", files=uploads(WIDE))
-    assert problem(answer)[0] == 500
-    assert await compressed(coding) == before
-
-
 async def test_the_process_ends_with_the_service(serve: Serve, folder: Path) -> None:
     async with serve(model_dir=folder) as client:
         await compressed(client)
@@ -313,10 +303,17 @@ async def test_the_process_ends_with_the_service(serve: Serve, folder: Path) -> 
 
 
 async def test_packing_is_counted_as_a_stage_of_its_own(coding: httpx.AsyncClient) -> None:
-    await compressed(coding, "", WIDE, TALL)
+    items = await compressed(coding, "", WIDE, TALL)
+    codes = [code for item in items for code in item["codes"]]
+    assert (await coding.post("/decode", json={"codes": codes})).status_code == 200
+    assert (await coding.get(f"/c/{codes[0]}.png")).status_code == 200
+    written, first = sum(item["bytes"][0] for item in items), items[0]["bytes"][0]
     metrics = (await coding.get("/metrics")).text
     assert 'car_vae_batch_rows_count{graph="packer"} 2.0' in metrics
     assert 'car_vae_stage_seconds_count{stage="pack"} 1.0' in metrics
+    assert f'car_vae_code_bytes_sum{{model="tiny-vae/1",way="written"}} {written}.0' in metrics
+    assert f'car_vae_code_bytes_sum{{model="tiny-vae/1",way="read"}} {written + first}.0' in metrics
+    assert 'car_vae_code_bytes_count{model="tiny-vae/1",way="read"} 3.0' in metrics
 
 
 async def test_the_same_picture_in_other_formats_stands_beside_its_codes(coding: httpx.AsyncClient) -> None:
