@@ -1,5 +1,7 @@
-"""Rate-distortion curves of image formats: JPEG, WebP and AVIF at their smallest files."""
+"""Rate-distortion curves of what else makes images small: formats at their smallest files, and hashes."""
 
+import importlib
+import importlib.util
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -7,11 +9,18 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from app.images.arrays import ImageArray
+from app.images.other_formats.compare import blur_hashes, thumb_hashes
+from app.images.other_formats.files import ImageFile
 from model_training.backends.onnx_backend import OnnxBackend
 from model_training.compression.rate_distortion import Curve, Point, Rates, code_curve, measured
 from model_training.compression.stored import open_codes
+
+Best = Callable[[ImageArray, Sequence[int]], tuple[list[ImageFile | None], int]]
+"""(height, width, 3) uint8 and budgets -> the best file under each, and the bytes of the smallest."""
+HASH_BUDGETS = (20, 24, 28, 35, 48, 64, 94, 128, 192)
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,30 @@ def compare(folder: Path, images: ImageArray) -> Rates:
     """
     backend, (codec, post_filter) = OnnxBackend(folder), open_codes(folder)
     codes = code_curve(backend.manifest.id, codec, post_filter, backend, images)
-    return Rates(len(images), [codes, *(curve for one in FORMATS for curve in format_curves(one, images))])
+    curves = [curve for one in image_formats() for curve in format_curves(one, images)]
+    hashes = [hash_curve("BlurHash", blur_hashes, images), hash_curve("ThumbHash", thumb_hashes, images)]
+    return Rates(len(images), [codes, *curves, *hashes])
+
+
+def image_formats() -> tuple[ImageFormat, ...]:
+    """Those that are measured: JPEG XL too where the package pillow-jxl-plugin is installed."""
+    if importlib.util.find_spec("pillow_jxl") is None:
+        return FORMATS
+    importlib.import_module("pillow_jxl")  # which tells Pillow of the format
+    return (*FORMATS, JPEG_XL)
+
+
+def hash_curve(name: str, best: Best, images: ImageArray) -> Curve:
+    """The best hashes of images (N, height, width, 3) uint8 under each of HASH_BUDGETS bytes."""
+    found = [best(image, HASH_BUDGETS)[0] for image in tqdm(images, name)]
+    points = []
+    for index, budget in enumerate(HASH_BUDGETS):
+        files = [each[index] for each in found]
+        if all(file is not None for file in files):
+            made = [file for file in files if file is not None]
+            shown = np.stack([file.image for file in made])
+            points.append(measured(f"{budget} bytes", [len(file.data) for file in made], images, shown))
+    return Curve(name, _unbeaten(points))
 
 
 def format_curves(image_format: ImageFormat, images: ImageArray) -> list[Curve]:
@@ -50,10 +82,10 @@ def format_curves(image_format: ImageFormat, images: ImageArray) -> list[Curve]:
         point = measured(setting, [len(file) for file, _ in encoded], images, decoded)
         whole.append(point)
         bare.append(replace(point, bytes=float(np.mean([size for _, size in encoded]))))
-    return [
-        Curve(image_format.name, _unbeaten(whole)),
-        Curve(f"{image_format.name}, bare", _unbeaten(bare), bare=True),
-    ]
+    curves = [Curve(image_format.name, _unbeaten(whole))]
+    if bare != whole:
+        curves.append(Curve(f"{image_format.name}, bare", _unbeaten(bare), bare=True))
+    return curves
 
 
 def _scaled(original: ImageArray, scale: float) -> Image.Image:
@@ -103,6 +135,12 @@ def _avif(image: Image.Image, quality: int) -> tuple[bytes, int]:
     return file, int.from_bytes(file[box - 4 : box], "big") - 8
 
 
+def _jpeg_xl(image: Image.Image, quality: int) -> tuple[bytes, int]:
+    """A codestream, which has no container to be bare of."""
+    file = _file(image, "JXL", quality=quality, effort=9, num_threads=1)
+    return file, len(file)
+
+
 def _file(image: Image.Image, name: str, **options: int) -> bytes:
     file = io.BytesIO()
     image.save(file, name, **options)
@@ -121,4 +159,7 @@ FORMATS = (
         _settings({0.25: (0, 10), 1 / 3: (0, 10, 30), 0.5: (0, 5, 10, 30), 1: (0, 5, 10, 20, 40)}),
     ),
     ImageFormat("AVIF", _avif, _settings({0.25: (0, 20), 0.5: (0, 10, 20, 30), 1: (0, 10, 20, 35)})),
+)
+JPEG_XL = ImageFormat(
+    "JPEG XL", _jpeg_xl, _settings({0.25: (1, 20), 1 / 3: (1, 20), 0.5: (1, 10, 25), 1: (1, 10, 30, 50)})
 )

@@ -94,7 +94,7 @@ def test_of_several_one_is_taken_where_one_has_room(visiting: Open) -> None:
     with visiting(forgiven=f"{REFUSED}400") as visit:
         visit.open("edit?car=3-0")
         give(visit, "drop", BROKEN, car_file(1), car_file(2))
-        expect(visit.page.get_by_role("status")).to_contain_text("One photograph is taken here")
+        expect(visit.page.locator("#notice")).to_contain_text("One photograph is taken here")
         expect(visit.panel("edit").get_by_role("alert")).to_contain_text("half.jpg")
         expect_car(visit, "edit")
 
