@@ -106,7 +106,7 @@ function start(model) {
     event.preventDefault();
     find(`title-${shown}`).focus();
   });
-  addEventListener("hashchange", follow);
+  addEventListener("popstate", follow); // not hashchange: the address of a car has none
   follow();
 }
 
