@@ -81,6 +81,8 @@ def work(replicas: Replicas) -> None:
         picture = file_of(photograph())
         headers = {"Content-Type": "image/png"}
         assert replica.post("/reconstruct", content=picture, headers=headers).status_code == 200
+        code = replica.post("/compress.json", content=picture, headers=headers).json()["items"][0]["codes"][0]
+        assert replica.get(f"/c/{code}.png").status_code == 200
 
 
 def test_every_replica_is_scraped_and_every_panel_has_something_to_show(
