@@ -15,6 +15,7 @@ PHOTOGRAPHS_OF = {
     "/reconstruct": 2,
     "/compress.json": 2,
     "/compress.bin": 1,  # is one code
+    "/preview": 1,
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "/sample": {"seed": 3, "count": 2},
@@ -62,7 +63,7 @@ class Call:
 
 def calls_of(document: dict[str, Any], latents: list[list[float]], codes: list[str]) -> list[Call]:
     """A call of each operation but those that negotiate their format."""
-    bodies = {"/interpolate": {"latents": latents}, "/decode": {"codes": codes}}
+    bodies: dict[str, dict[str, Any]] = {"/interpolate": {"latents": latents}, "/decode": {"codes": codes}}
     options = OPTIONS | {"/decode": {"code": codes}}
     calls = []
     for path, operations in document["paths"].items():

@@ -13,7 +13,7 @@ import pytest
 
 from tests.images import file_of, photograph
 from tests.performance.service import running
-from tests.tiny_model import add_int8, write_tiny_model
+from tests.tiny_model import add_atlas, add_int8, write_tiny_model
 
 HERE = Path(__file__).parent
 MODULES = HERE / "node_modules"
@@ -56,6 +56,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = write_tiny_model(tmp_path_factory.mktemp("models") / "tiny-vae" / "1", refiner=True, codes=True)
     graphs = [(folder / f"{half}.onnx").read_bytes() for half in ("encoder", "decoder")]
     add_int8(folder, *graphs)
+    add_atlas(folder)
     with running(folder, log_level="warning", serve_decoder=True) as service:
         yield f"http://127.0.0.1:{service.port}"
 

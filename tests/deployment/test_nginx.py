@@ -185,9 +185,10 @@ def test_the_page_works_beneath_the_path_in_a_browser(beneath: httpx.Client) -> 
         answers: list[tuple[int, str]] = []
         page.on("response", lambda answer: answers.append((answer.status, urlsplit(answer.url).path)))
         page.goto(f"{beneath.base_url}{ROOT_PATH}#sample")
-        page.wait_for_selector("#panel-sample img")
+        page.wait_for_selector("#panel-sample img >> visible=true")
         page.wait_for_selector("html:not([data-busy])", state="attached")
-        widths = page.eval_on_selector_all("#panel-sample img", "all => all.map(one => one.naturalWidth)")
+        naturals = "all => all.filter(one => one.offsetWidth).map(one => one.naturalWidth)"
+        widths = page.eval_on_selector_all("#panel-sample img", naturals)
         browser.close()
     assert widths
     assert all(width > 0 for width in widths)
