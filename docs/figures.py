@@ -6,7 +6,6 @@ shown.
 """
 
 import argparse
-import io
 import math
 import re
 import tempfile
@@ -19,8 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 from app.codes.wire import to_text
 from app.commands.model import open_compressor
 from app.images.arrays import ImageArray
+from app.images.other_formats.compare import in_other_formats
 from app.images.png import encode_png
-from app.images.quality import psnr
 from app.model.default_model import default_model_dir
 from app.model.manifest import read_model_folder
 from app.model.prior import read_prior
@@ -42,8 +41,6 @@ BUDGETS = (94, 255)
 ENLARGEMENT = 2
 GAP, LINE = 8, 20
 """Pixels between pictures, and of a line of text."""
-SCALES, QUALITIES = (1 / 4, 1 / 3, 1 / 2, 1), range(0, 96, 5)
-"""Of WebP files: below its own smallest ones an image is scaled down, and up again."""
 
 
 def remake(validation: str) -> None:
@@ -75,32 +72,17 @@ def codes_figure() -> tuple[Image.Image, str]:
     for seed in CARS:
         car = compressor.decompressor.decode(prior.draw(1, seed)[0])
         row = [("drawn by the model", car)]
-        for budget in BUDGETS:
+        height, width, _ = car.shape
+        (webp,) = in_other_formats(car, (0, 0, width, height), BUDGETS, ["webp"])
+        for budget, file in zip(BUDGETS, webp.renditions, strict=True):
             packed = compressor.compress(encode_png(car), budget)
-            row += [(f"code: {len(packed.code)} bytes", packed.image), _webp(car, budget)]
+            assert file is not None
+            row += [(f"code: {len(packed.code)} bytes", packed.image)]
+            row += [(f"WebP: {len(file.data)} bytes", file.image)]
             if budget == BUDGETS[0]:
                 texts.append(to_text(packed.code))
         rows.append(row)
     return _laid_out(rows, texts), texts[0]
-
-
-def _webp(image: ImageArray, budget: int) -> tuple[str, ImageArray]:
-    """The WebP file of at most `budget` bytes that is nearest to an image: its caption and what it shows."""
-    height, width, _ = image.shape
-    found: list[tuple[float, int, ImageArray]] = []
-    for scale in SCALES:
-        small = Image.fromarray(image).resize(
-            (round(width * scale), round(height * scale)), Image.Resampling.LANCZOS
-        )
-        for quality in QUALITIES:
-            file = io.BytesIO()
-            small.save(file, "WEBP", quality=quality, method=6)
-            if file.tell() <= budget:
-                shown = Image.open(file).convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
-                pixels = np.asarray(shown)
-                found.append((float(psnr(image[None], pixels[None])[0]), file.tell(), pixels))
-    _, size, pixels = max(found, key=lambda one: one[0])
-    return f"WebP: {size} bytes", pixels
 
 
 def _laid_out(rows: list[list[tuple[str, ImageArray]]], texts: list[str]) -> Image.Image:
