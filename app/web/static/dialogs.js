@@ -58,11 +58,15 @@ export function keyDialog() {
   };
 }
 
+const unanswered = new Map();
+
 function shown(dialog) {
+  unanswered.get(dialog)?.(); // it is closed, and the event that tells so may still be on its way
   dialog.returnValue = "";
   dialog.showModal();
   return new Promise((resolve) => {
-    // Events of earlier closings may still be on their way: they answer for nobody.
-    dialog.onclose = () => { if (!dialog.open) resolve(dialog.returnValue); };
+    const answer = () => resolve(dialog.returnValue);
+    unanswered.set(dialog, answer);
+    dialog.onclose = () => { if (!dialog.open) answer(); };
   });
 }

@@ -61,6 +61,7 @@ class Unlinked extends Error {}
 
 /** Copy what is on its way: browsers want to be asked at once. Answers whether it is copied. */
 async function put(type, making) {
+  making.catch(() => {}); // where it fails before anybody waits for it: both ways below hear of it
   try {
     await navigator.clipboard.write([new ClipboardItem({ [type]: making })]);
     return true;
