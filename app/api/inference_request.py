@@ -177,16 +177,16 @@ class InferenceRequest(Request):
 
     async def decode(self, files: Sequence[bytes]) -> ImageArray:
         """Decode files and fit them to the model's size: (N, height, width, 3) uint8."""
-        return (await self.decode_sized(files))[0]
+        with self.vae.expecting(len(files)):
+            return (await self.decode_sized(files))[0]
 
     async def decode_sized(self, files: Sequence[bytes]) -> tuple[ImageArray, list[tuple[int, int]]]:
-        """The same, and of each the width and height of what is no border."""
+        """The same, which nothing waits for, and of each the width and height of what is no border."""
         size = self.vae.manifest.image_size
         read = partial(
             read_sized_image, width=size.width, height=size.height, max_pixels=self.settings.max_pixels
         )
-        with self.vae.expecting(len(files)):
-            read_images = await self._read(read, files)
+        read_images = await self._read(read, files)
         images = [image for image, _ in read_images]
         sizes = [size for _, size in read_images]
         return (images[0][np.newaxis] if len(images) == 1 else np.stack(images)), sizes

@@ -10,7 +10,7 @@ from app.images.arrays import ImageArray
 from app.inference.batcher import BatchObserver
 from app.inference.coder import Coder, PackedCode, read_codec
 from app.inference.packer import Packer, PackerSpec
-from app.inference.session import SessionSpec, decoder_graph, open_sessions, post_filter_graph
+from app.inference.session import SessionSpec, decoder_graph, open_sessions, post_filter_graph, refiner_graph
 from app.model.interpolation import Fade
 from app.model.latents import Latents
 from app.model.manifest import ModelFolder, Precision
@@ -53,6 +53,11 @@ class Codes(CodeReader):
         super().__init__(coder)
         self._packer = packer
 
+    @property
+    def refines(self) -> bool:
+        """Whether what writes codes refines latents too."""
+        return self._packer.refines
+
     def start(self) -> None:
         """Start what writes codes; to be called on the event loop that serves."""
         self._packer.batcher.start()
@@ -73,9 +78,11 @@ class Codes(CodeReader):
         sizes: Sequence[tuple[int, int]],
         budgets: Sequence[int],
         timings: Timings | None = None,
+        *,
+        refine: bool = False,
     ) -> list[list[PackedCode]]:
         """The codes of images; see Packer.pack."""
-        return await self._packer.pack(images, latents, sizes, budgets, timings)
+        return await self._packer.pack(images, latents, sizes, budgets, timings, refine=refine)
 
 
 def faded(
@@ -105,6 +112,7 @@ def open_codes(
     folder: ModelFolder,
     precision: Precision,
     *,
+    refines: bool,
     max_queue_rows: int,
     queue_timeout: float,
     observer: BatchObserver,
@@ -113,6 +121,7 @@ def open_codes(
 
     Args:
         precision: of the decoder that is served.
+        refines: whether what writes codes is to refine latents too, on a CPU.
         max_queue_rows: most images waiting to be packed.
         queue_timeout: seconds that they may wait.
         observer: is told of every run of `packer`.
@@ -130,9 +139,12 @@ def open_codes(
         post_filter = post_filter_graph(manifest, files.filter), folder.content(files.filter)
         # On a CPU whatever the model runs on: it is a millisecond's work on one image.
         (session,) = open_sessions(dict([post_filter]), SessionSpec("cpu", max_batch_rows=1))
+    refiner = None
+    if refines and manifest.files.refiner is not None:
+        refiner = refiner_graph(manifest, manifest.files.refiner), folder.content(manifest.files.refiner)
     size = manifest.image_size
     packer = Packer(
-        PackerSpec(files.tag, folder.content(files.tables), decoder, post_filter),
+        PackerSpec(files.tag, folder.content(files.tables), decoder, post_filter, refiner),
         (size.height, size.width, 3),
         manifest.latent_dim,
         max_queue_rows=max_queue_rows,

@@ -1,5 +1,5 @@
-"""Packer: a process beside the service that writes codes, so that packing, which is work for the interpreter,
-holds up neither the event loop nor other requests' cores."""
+"""Packer: a process beside the service that refines latents and writes codes, so that those who compress take
+one core at most, which stands back, and never the event loop or the interpreter lock that others need."""
 
 import atexit
 import contextlib
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +21,9 @@ from app.errors import InferenceFailed
 from app.images.arrays import ImageArray
 from app.inference.batch import Array
 from app.inference.batcher import Batcher, BatchObserver
-from app.inference.coder import Coder, Decode, PackedCode
-from app.inference.session import GraphSpec, SessionSpec, open_sessions
+from app.inference.coder import Coder, PackedCode
+from app.inference.refiner import CPU_BATCH_ROWS, run_refiner
+from app.inference.session import GraphSpec, Session, SessionSpec, open_sessions
 from app.model.latents import Latents
 from app.timings import Timings
 
@@ -31,8 +33,8 @@ NICENESS = 10
 """How far the process stands back: of a core that others want too it gets a tenth, as Linux has it."""
 PATIENCE = 10.0
 """Seconds that it is given to end by itself."""
-LONGEST = 30.0
-"""Seconds after which it counts as hung; its start, 16 budgets and a busy machine take a tenth of that."""
+LONGEST = 50.0
+"""Seconds after which it counts as hung; its start, a batch of 16 budgets and a busy machine take less."""
 
 logger = logging.getLogger(__name__)
 
@@ -46,16 +48,22 @@ class PackerSpec:
         tables: the file of the codec.
         decoder: the decoder that is served, for a CPU.
         post_filter: None where the model has none.
+        refiner: None where it need not refine.
     """
 
     tag: int
     tables: bytes
     decoder: tuple[GraphSpec, bytes]
     post_filter: tuple[GraphSpec, bytes] | None
+    refiner: tuple[GraphSpec, bytes] | None
 
 
 class Packer:
-    """The process behind its batcher, whose rows are an image, its latent, its size and budgets of bytes.
+    """The process behind its batcher, whose rows are an image, its latent, its size, budgets of bytes and
+    whether to refine.
+
+    Attributes:
+        refines: whether it can.
 
     It is started when it is first needed, and again where it has died or was ended because it hung.
     """
@@ -71,6 +79,7 @@ class Packer:
         observer: BatchObserver,
     ) -> None:
         """Put a batcher before the process; for the limits see Batcher."""
+        self.refines = spec.refiner is not None
         self._spec = spec
         self._row = np.dtype(
             [
@@ -78,6 +87,7 @@ class Packer:
                 ("latent", np.float32, (latent_dim,)),
                 ("size", np.int64, (2,)),
                 ("budgets", np.int64, (MAX_BUDGETS,)),
+                ("refine", np.bool_),
             ]
         )
         self._process: SpawnProcess | None = None
@@ -85,7 +95,7 @@ class Packer:
         self.batcher = Batcher(
             "packer",
             self._run,
-            max_batch_rows=1,  # an answer of several images lets others in between
+            max_batch_rows=CPU_BATCH_ROWS,
             max_queue_rows=max_queue_rows,
             queue_timeout=queue_timeout,
             observer=observer,
@@ -99,23 +109,28 @@ class Packer:
         sizes: Sequence[tuple[int, int]],
         budgets: Sequence[int],
         timings: Timings | None = None,
+        *,
+        refine: bool = False,
     ) -> list[list[PackedCode]]:
         """The codes of images (N, height, width, 3) uint8: of each, one for each of 1 to MAX_BUDGETS budgets.
 
         Args:
-            latents: (N, L) float32, refined or not.
+            latents: (N, L) float32.
             sizes: width and height of each original.
+            refine: bring the latents nearer to the images before; only where it `refines`.
             timings: gets the wait as `queue` and the rest as `pack`.
 
         Raises:
-            InferenceFailed: the process failed, hung or died meanwhile. Else what Batcher.submit raises.
+            InferenceFailed: a code could not be written, or the process hung or died meanwhile. Else what
+                Batcher.submit raises.
         """
         rows = np.zeros(len(images), self._row)
         rows["image"], rows["latent"], rows["size"] = images, latents, sizes
         rows["budgets"][:, : len(budgets)] = budgets
+        rows["refine"] = refine
         (packed,) = await self.batcher.submit(rows, timings)
-        codes: list[list[PackedCode]] = packed.tolist()
-        return codes
+        codes: list[list[PackedCode] | None] = packed.tolist()
+        return [_written(of_image) for of_image in codes]
 
     def close(self) -> None:
         """End the process; to be called when the batcher has been closed."""
@@ -129,23 +144,22 @@ class Packer:
         _end(process)
 
     def _run(self, rows: Array) -> tuple[Array, ...]:
-        """One image, on the batcher's thread."""
-        (row,) = rows
-        budgets = [int(budget) for budget in row["budgets"] if budget]
+        """A batch, on the batcher's thread: the codes of each image, or None where there are none."""
         try:
             pipe = self._open_pipe()
-            pipe.send((row["image"], row["latent"], tuple(row["size"].tolist()), budgets))
+            pipe.send(rows)
             if not pipe.poll(LONGEST):
                 raise TimeoutError(f"no answer for {LONGEST:g} s")
-            answer = pipe.recv()
+            answers: list[list[PackedCode] | str] = pipe.recv()
         except (OSError, EOFError) as error:  # TimeoutError is one of the first
             self._forget()
             raise InferenceFailed("the process that writes codes has ended; try again") from error
-        if isinstance(answer, str):
-            logger.error("a code could not be written: %s", answer)
-            raise InferenceFailed("the code could not be written")
-        packed = np.empty(1, object)
-        packed[0] = answer
+        packed = np.empty(len(rows), object)
+        for row, answer in enumerate(answers):
+            if isinstance(answer, str):
+                logger.error("a code could not be written: %s", answer)
+            else:
+                packed[row] = answer
         return (packed,)
 
     def _open_pipe(self) -> Connection:
@@ -174,6 +188,12 @@ class Packer:
             _end(process)
 
 
+def _written(codes: list[PackedCode] | None) -> list[PackedCode]:
+    if codes is None:
+        raise InferenceFailed("the code could not be written")
+    return codes
+
+
 def _end(process: SpawnProcess) -> None:
     process.kill()
     process.join()
@@ -185,26 +205,54 @@ def _serve(pipe: Connection, spec: PackerSpec) -> None:
         signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
-    coder, decode = _open_coder(spec)
+    worker = _Worker(spec)
     while True:
         try:
-            image, latent, size, budgets = pipe.recv()
+            rows = pipe.recv()
         except (EOFError, OSError):
             os._exit(0)  # there is nothing to tidy up, and nothing that may keep the process from ending
         try:
-            answer: list[PackedCode] | str = coder.pack(image, latent, size, budgets, decode)
+            answers = worker.answers(rows)
         except Exception as error:
-            answer = f"{type(error).__name__}: {error}"
-        pipe.send(answer)
+            answers = [_told(error)] * len(rows)
+        pipe.send(answers)
 
 
-def _open_coder(spec: PackerSpec) -> tuple[Coder, Decode]:
-    graphs = dict([spec.decoder] + ([] if spec.post_filter is None else [spec.post_filter]))
-    decoder, *filters = open_sessions(graphs, SessionSpec("cpu", max_batch_rows=1))
+class _Worker:
+    """What the process works with, on its one thread."""
 
-    def decode(latent: Floats) -> ImageArray:
-        (images,) = decoder.run(latent[None])
+    def __init__(self, spec: PackerSpec) -> None:
+        self._decoder = _session(spec.decoder)
+        post_filter = spec.post_filter and _session(spec.post_filter)
+        self._refiner = spec.refiner and _session(spec.refiner)
+        self._coder = Coder(CodeCodec.read(spec.tables, spec.tag), post_filter)
+
+    def answers(self, rows: Array) -> list[list[PackedCode] | str]:
+        """Of each row its codes, or why there are none."""
+        latents = rows["latent"].copy()
+        refine = rows["refine"]
+        if self._refiner is not None and refine.any():
+            latents[refine] = run_refiner(self._refiner, rows["image"][refine], latents[refine])
+        return [self._answer(row, latent) for row, latent in zip(rows, latents, strict=True)]
+
+    def _answer(self, row: Any, latent: Floats) -> list[PackedCode] | str:
+        width, height = row["size"].tolist()
+        budgets = [budget for budget in row["budgets"].tolist() if budget]
+        try:
+            return self._coder.pack(row["image"], latent, (width, height), budgets, self._decode)
+        except Exception as error:
+            return _told(error)
+
+    def _decode(self, latent: Floats) -> ImageArray:
+        (images,) = self._decoder.run(latent[None])
         image: ImageArray = images[0]
         return image
 
-    return Coder(CodeCodec.read(spec.tables, spec.tag), filters[0] if filters else None), decode
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _session(graph: tuple[GraphSpec, bytes]) -> Session:
+    (session,) = open_sessions(dict([graph]), SessionSpec("cpu", max_batch_rows=CPU_BATCH_ROWS))
+    return session

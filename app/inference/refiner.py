@@ -54,8 +54,6 @@ class Refiner:
     async def refine(self, images: ImageArray, latents: Latents, timings: Timings | None = None) -> Latents:
         """Latents (N, L) nearer to the images (N, H, W, 3) uint8 than those given, which are its start.
 
-        A row that comes out as no number keeps the latent it came with, and the log says so.
-
         Args:
             timings: gets the wait as `queue` and the rest as `refine`.
 
@@ -66,14 +64,24 @@ class Refiner:
         for name, values in zip(self._pair.names or (), (images, latents), strict=True):
             pairs[name] = values
         (refined,) = await self.batcher.submit(pairs, timings)
-        finite = np.isfinite(refined).all(axis=1, keepdims=True)
-        if not finite.all():
-            bad = np.count_nonzero(~finite)
-            logger.error("the refiner gave latents that are not finite for %d of %d rows", bad, len(refined))
-        return np.where(finite, refined, latents)
+        return refined
 
     def _run(self, pairs: Array) -> tuple[Array, ...]:
-        return self._session.run(*(np.ascontiguousarray(pairs[name]) for name in self._pair.names or ()))
+        images, latents = (np.ascontiguousarray(pairs[name]) for name in self._pair.names or ())
+        return (run_refiner(self._session, images, latents),)
+
+
+def run_refiner(session: Session, images: ImageArray, latents: Latents) -> Latents:
+    """What a session of `refiner_graph` makes of images (N, H, W, 3) uint8 and latents (N, L) float32.
+
+    A row that comes out as no number keeps the latent it came with, and the log says so.
+    """
+    (found,) = session.run(images, latents)
+    finite = np.isfinite(found).all(axis=1, keepdims=True)
+    if not finite.all():
+        bad = np.count_nonzero(~finite)
+        logger.error("the refiner gave latents that are not finite for %d of %d rows", bad, len(found))
+    return np.where(finite, found, latents)
 
 
 def open_refiner(folder: ModelFolder, file: ModelFile, spec: SessionSpec, provider: str) -> Session:

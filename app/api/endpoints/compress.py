@@ -1,6 +1,7 @@
 """Endpoint that makes codes of images or of points of the latent space."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from app.images.arrays import ImageArray
 from app.images.letterbox import fit
 from app.images.other_formats.compare import FormatName, in_other_formats
 from app.inference.coder import PackedCode
+from app.inference.codes import Codes
 from app.model.latents import Latents
 from app.server.disconnect import CancelOnDisconnect
 
@@ -46,21 +48,39 @@ async def compress(request: InferenceRequest, query: Annotated[CompressQuery, Qu
     if query.refine:
         request.vae.check_refines()
     with CancelOnDisconnect(request):
-        images, latents, sizes, likeness = await _originals(request, query)
-        packed = await codes.pack(images, latents, sizes, query.bytes, request.timings)
+        of = await _originals(request, query, codes)
+        packed = await codes.pack(
+            of.images, of.latents, of.sizes, query.bytes, request.timings, refine=of.refine
+        )
         request.count_codes("written", [len(each.code) for of_image in packed for each in of_image])
         if request.format == "bin":
             return file_response(request, packed[0][0].code)
-        items = [await _item(request, query, *each) for each in zip(images, packed, strict=True)]
-        for item, likely in zip(items, likeness, strict=True):
+        items = [await _item(request, query, *each) for each in zip(of.images, packed, strict=True)]
+        for item, likely in zip(items, of.likeness, strict=True):
             item["likeness"] = likely
         return json_response(request, {"items": items})
 
 
-async def _originals(
-    request: InferenceRequest, query: CompressQuery
-) -> tuple[ImageArray, Latents, Sequence[tuple[int, int]], Sequence[float | None]]:
-    """What is to be coded: images, their latents, the size of each without its border, and its likeness."""
+@dataclass(frozen=True, eq=False)
+class Originals:
+    """What is to be coded.
+
+    Attributes:
+        images: (N, height, width, 3) uint8.
+        latents: (N, L) float32.
+        refine: whether these are to be refined yet.
+        sizes: width and height of each without its border.
+        likeness: of each, as Posterior has it; None where nobody has asked for it.
+    """
+
+    images: ImageArray
+    latents: Latents
+    refine: bool
+    sizes: Sequence[tuple[int, int]]
+    likeness: Sequence[float | None]
+
+
+async def _originals(request: InferenceRequest, query: CompressQuery, codes: Codes) -> Originals:
     if request.has_json or request.has_npy:
         points, _ = await points_in_body(request, LatentsBody)
         _check_bin(request, query, len(points.latents))
@@ -69,7 +89,8 @@ async def _originals(
         boxes = [request.reader.box(each) for each in points.contents] if request.reader else []
         sizes = [(right - left, bottom - top) for left, top, right, bottom in boxes]
         if request.decoder is request.vae:
-            return images, points.latents, sizes or [(width, height)] * len(images), [None] * len(images)
+            sizes = sizes or [(width, height)] * len(images)
+            return Originals(images, points.latents, False, sizes, [None] * len(images))
         # The latents of another model mean nothing to this one, but their images do.
         request.take_served()
         images = await _fitted(request, images, boxes)
@@ -78,9 +99,9 @@ async def _originals(
         _check_bin(request, query, len(files))
         images, sizes = await request.decode_sized(files)
     refine = request.vae.refines if query.refine is None else query.refine
-    posterior = await request.vae.encode(images, request.timings, refine=refine)
+    posterior = await request.vae.encode(images, request.timings, refine=refine and not codes.refines)
     likeness = [None] * len(images) if posterior.likeness is None else posterior.likeness.round(4).tolist()
-    return images, posterior.mean, sizes, likeness
+    return Originals(images, posterior.mean, refine and codes.refines, sizes, likeness)
 
 
 async def _fitted(

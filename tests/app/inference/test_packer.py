@@ -14,12 +14,12 @@ from app.images.arrays import ImageArray
 from app.inference import packer as packer_module
 from app.inference.coder import Coder, PackedCode, read_codec
 from app.inference.packer import MAX_BUDGETS, NICENESS, Packer, PackerSpec
-from app.inference.session import SessionSpec, decoder_graph, open_sessions, post_filter_graph
+from app.inference.session import SessionSpec, decoder_graph, open_sessions, post_filter_graph, refiner_graph
 from app.model.latents import Latents
 from app.model.manifest import ModelFolder, read_model_folder
 from app.timings import Timings
 from tests.app.codes.tiny_codes import tiny_car
-from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH, write_tiny_model
+from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH, refined_by_tiny_model, write_tiny_model
 
 SIZES = [(60, 40), (30, 60), (40, 40)]
 QUEUE_ROWS = 4
@@ -40,16 +40,20 @@ class Observer:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
-    return read_model_folder(write_tiny_model(tmp_path_factory.mktemp("tiny") / "1", codes=True))
+    return read_model_folder(
+        write_tiny_model(tmp_path_factory.mktemp("tiny") / "1", refiner=True, codes=True)
+    )
 
 
 def spec_of(folder: ModelFolder) -> PackerSpec:
     manifest, codes = folder.manifest, folder.manifest.codes
     assert codes is not None
     assert codes.filter is not None
+    assert manifest.files.refiner is not None
     decoder = decoder_graph(manifest, "fp32"), folder.content(manifest.files.decoder)
     post_filter = post_filter_graph(manifest, codes.filter), folder.content(codes.filter)
-    return PackerSpec(codes.tag, folder.content(codes.tables), decoder, post_filter)
+    refiner = refiner_graph(manifest, manifest.files.refiner), folder.content(manifest.files.refiner)
+    return PackerSpec(codes.tag, folder.content(codes.tables), decoder, post_filter, refiner)
 
 
 @pytest.fixture
@@ -96,13 +100,14 @@ def pid_of(packer: Packer) -> int:
     return packer._process.pid
 
 
+@pytest.mark.parametrize("refine", [False, True])
 async def test_codes_are_those_that_a_coder_in_this_process_writes(
-    packer: Packer, observer: Observer, folder: ModelFolder
+    packer: Packer, observer: Observer, folder: ModelFolder, refine: bool
 ) -> None:
     images, latents = images_and_latents(3)
     timings = Timings()
-    found = await packer.pack(images, latents, SIZES, [200, 24, 64], timings)
-    assert observer.batches == [("packer", 1)] * 3
+    found = await packer.pack(images, latents, SIZES, [200, 24, 64], timings, refine=refine)
+    assert observer.batches == [("packer", 3)]
     assert {"queue", "pack"} <= set(timings.seconds)
     codec, spec = read_codec(folder), spec_of(folder)
     assert codec is not None
@@ -114,6 +119,8 @@ async def test_codes_are_those_that_a_coder_in_this_process_writes(
         return image
 
     coder = Coder(codec, post_filter)
+    if refine:
+        latents = refined_by_tiny_model(images, latents)
     for image, latent, size, codes in zip(images, latents, SIZES, found, strict=True):
         expected = coder.pack(image, latent, size, [200, 24, 64], decode)
         assert [each.code for each in codes] == [each.code for each in expected]
@@ -137,7 +144,7 @@ async def test_it_is_started_when_it_is_needed_and_stands_back(packer: Packer) -
     assert os.getpriority(os.PRIO_PROCESS, pid_of(packer)) == min(own + NICENESS, 19)
 
 
-async def test_what_it_cannot_write_fails_alone_and_is_not_told_word_for_word(
+async def test_what_it_cannot_write_is_not_told_word_for_word(
     packer: Packer, caplog: pytest.LogCaptureFixture
 ) -> None:
     images, latents = images_and_latents(1)
@@ -149,6 +156,24 @@ async def test_what_it_cannot_write_fails_alone_and_is_not_told_word_for_word(
     assert "not all numbers of the latent are finite" in caplog.text
     await pack_one(packer)
     assert pid_of(packer) == pid
+
+
+async def test_what_cannot_be_written_does_no_harm_to_its_batch(packer: Packer, observer: Observer) -> None:
+    expected = await pack_one(packer)
+    os.kill(pid_of(packer), signal.SIGSTOP)
+    running = asyncio.ensure_future(pack_one(packer))
+    await until_taken(packer)
+    images, latents = images_and_latents(1)
+    bad = asyncio.ensure_future(packer.pack(images, np.full_like(latents, np.nan), SIZES[:1], [40]))
+    good = asyncio.ensure_future(pack_one(packer))
+    while packer.batcher.queued_rows < 2:
+        await asyncio.sleep(0)
+    os.kill(pid_of(packer), signal.SIGCONT)
+    with pytest.raises(InferenceFailed, match=r"^the code could not be written$"):
+        await bad
+    for each in (running, good):
+        assert [code.code for code in await each] == [code.code for code in expected]
+    assert observer.batches == [("packer", 1), ("packer", 1), ("packer", 2)]
 
 
 async def test_one_that_died_at_rest_is_replaced_unnoticed(packer: Packer) -> None:

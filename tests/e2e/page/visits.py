@@ -108,22 +108,14 @@ def pixels(canvas: Locator) -> str:
 
 def expect_other_pixels(canvas: Locator, than: str) -> None:
     """Wait until a canvas shows something else."""
-    handle = canvas.element_handle()
-    for _ in range(200):
-        if pixels(canvas) != than:
-            return
-        handle.evaluate("() => new Promise(done => requestAnimationFrame(done))")
-    raise AssertionError("the picture has stayed as it was")
+    changed = "([canvas, than]) => canvas.toDataURL() !== than"
+    canvas.page.wait_for_function(changed, arg=[canvas.element_handle(), than])
 
 
 def expect_pixels(canvas: Locator, same: str) -> None:
     """Wait until a canvas shows what it has shown before."""
-    handle = canvas.element_handle()
-    for _ in range(200):
-        if pixels(canvas) == same:
-            return
-        handle.evaluate("() => new Promise(done => requestAnimationFrame(done))")
-    raise AssertionError("it is another picture")
+    is_same = "([canvas, same]) => canvas.toDataURL() === same"
+    canvas.page.wait_for_function(is_same, arg=[canvas.element_handle(), same])
 
 
 def set_slider(slider: Locator, *values: float) -> None:

@@ -309,7 +309,7 @@ async def test_packing_is_counted_as_a_stage_of_its_own(coding: httpx.AsyncClien
     assert (await coding.get(f"/c/{codes[0]}.png")).status_code == 200
     written, first = sum(item["bytes"][0] for item in items), items[0]["bytes"][0]
     metrics = (await coding.get("/metrics")).text
-    assert 'car_vae_batch_rows_count{graph="packer"} 2.0' in metrics
+    assert 'car_vae_batch_rows_sum{graph="packer"} 2.0' in metrics
     assert 'car_vae_stage_seconds_count{stage="pack"} 1.0' in metrics
     assert f'car_vae_code_bytes_sum{{model="tiny-vae/1",way="written"}} {written}.0' in metrics
     assert f'car_vae_code_bytes_sum{{model="tiny-vae/1",way="read"}} {written + first}.0' in metrics
