@@ -1,15 +1,16 @@
 """Codes: those of the served model are written in a process beside the service; all are read within it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from app.codes.codec import CodeImage
 from app.codes.content import CodeContent
 from app.images.arrays import ImageArray
+from app.images.other_formats.compare import FormatName
 from app.inference.batcher import BatchObserver
-from app.inference.coder import Coder, PackedCode, read_codec
-from app.inference.packer import Packer, PackerSpec
+from app.inference.coder import Coder, read_codec
+from app.inference.packer import PackedImage, Packer, PackerSpec
 from app.inference.session import SessionSpec, decoder_graph, open_sessions, post_filter_graph, refiner_graph
 from app.model.interpolation import Fade
 from app.model.latents import Latents
@@ -80,9 +81,10 @@ class Codes(CodeReader):
         timings: Timings | None = None,
         *,
         refine: bool = False,
-    ) -> list[list[PackedCode]]:
+        others: Collection[FormatName] = (),
+    ) -> list[PackedImage]:
         """The codes of images; see Packer.pack."""
-        return await self._packer.pack(images, latents, sizes, budgets, timings, refine=refine)
+        return await self._packer.pack(images, latents, sizes, budgets, timings, refine=refine, others=others)
 
 
 def faded(

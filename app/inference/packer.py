@@ -1,5 +1,6 @@
-"""Packer: a process beside the service that refines latents and writes codes, so that those who compress take
-one core at most, which stands back, and never the event loop or the interpreter lock that others need."""
+"""Packer: a process beside the service that refines latents, writes codes and makes the files that they are
+compared with, so that those who compress take one core at most, which stands back, and never the event loop
+or the interpreter lock that others need."""
 
 import atexit
 import contextlib
@@ -7,7 +8,7 @@ import logging
 import multiprocessing
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -19,6 +20,7 @@ from app.codes.codec import CodeCodec
 from app.codes.tables import Floats
 from app.errors import InferenceFailed
 from app.images.arrays import ImageArray
+from app.images.other_formats.compare import FORMATS, FormatName, OtherFormat, in_other_formats
 from app.inference.batch import Array
 from app.inference.batcher import Batcher, BatchObserver
 from app.inference.coder import Coder, PackedCode
@@ -58,9 +60,17 @@ class PackerSpec:
     refiner: tuple[GraphSpec, bytes] | None
 
 
+@dataclass(frozen=True, eq=False)
+class PackedImage:
+    """An image under each of several budgets: as codes, and in the other formats that were asked for."""
+
+    codes: list[PackedCode]
+    others: list[OtherFormat]
+
+
 class Packer:
-    """The process behind its batcher, whose rows are an image, its latent, its size, budgets of bytes and
-    whether to refine.
+    """The process behind its batcher, whose rows are an image, its latent, its size, budgets of bytes,
+    whether to refine, and other formats.
 
     Attributes:
         refines: whether it can.
@@ -88,6 +98,7 @@ class Packer:
                 ("size", np.int64, (2,)),
                 ("budgets", np.int64, (MAX_BUDGETS,)),
                 ("refine", np.bool_),
+                ("others", np.bool_, (len(FORMATS),)),
             ]
         )
         self._process: SpawnProcess | None = None
@@ -111,13 +122,15 @@ class Packer:
         timings: Timings | None = None,
         *,
         refine: bool = False,
-    ) -> list[list[PackedCode]]:
+        others: Collection[FormatName] = (),
+    ) -> list[PackedImage]:
         """The codes of images (N, height, width, 3) uint8: of each, one for each of 1 to MAX_BUDGETS budgets.
 
         Args:
             latents: (N, L) float32.
             sizes: width and height of each original.
             refine: bring the latents nearer to the images before; only where it `refines`.
+            others: the formats to compare with; they are answered in the order of FORMATS.
             timings: gets the wait as `queue` and the rest as `pack`.
 
         Raises:
@@ -128,9 +141,10 @@ class Packer:
         rows["image"], rows["latent"], rows["size"] = images, latents, sizes
         rows["budgets"][:, : len(budgets)] = budgets
         rows["refine"] = refine
+        rows["others"] = [name in others for name in FORMATS]
         (packed,) = await self.batcher.submit(rows, timings)
-        codes: list[list[PackedCode] | None] = packed.tolist()
-        return [_written(of_image) for of_image in codes]
+        found: list[PackedImage | None] = packed.tolist()
+        return [_written(image) for image in found]
 
     def close(self) -> None:
         """End the process; to be called when the batcher has been closed."""
@@ -150,7 +164,7 @@ class Packer:
             pipe.send(rows)
             if not pipe.poll(LONGEST):
                 raise TimeoutError(f"no answer for {LONGEST:g} s")
-            answers: list[list[PackedCode] | str] = pipe.recv()
+            answers: list[PackedImage | str] = pipe.recv()
         except (OSError, EOFError) as error:  # TimeoutError is one of the first
             self._forget()
             raise InferenceFailed("the process that writes codes has ended; try again") from error
@@ -188,10 +202,10 @@ class Packer:
             _end(process)
 
 
-def _written(codes: list[PackedCode] | None) -> list[PackedCode]:
-    if codes is None:
+def _written(image: PackedImage | None) -> PackedImage:
+    if image is None:
         raise InferenceFailed("the code could not be written")
-    return codes
+    return image
 
 
 def _end(process: SpawnProcess) -> None:
@@ -227,7 +241,7 @@ class _Worker:
         self._refiner = spec.refiner and _session(spec.refiner)
         self._coder = Coder(CodeCodec.read(spec.tables, spec.tag), post_filter)
 
-    def answers(self, rows: Array) -> list[list[PackedCode] | str]:
+    def answers(self, rows: Array) -> list[PackedImage | str]:
         """Of each row its codes, or why there are none."""
         latents = rows["latent"].copy()
         refine = rows["refine"]
@@ -235,11 +249,13 @@ class _Worker:
             latents[refine] = run_refiner(self._refiner, rows["image"][refine], latents[refine])
         return [self._answer(row, latent) for row, latent in zip(rows, latents, strict=True)]
 
-    def _answer(self, row: Any, latent: Floats) -> list[PackedCode] | str:
+    def _answer(self, row: Any, latent: Floats) -> PackedImage | str:
         width, height = row["size"].tolist()
         budgets = [budget for budget in row["budgets"].tolist() if budget]
         try:
-            return self._coder.pack(row["image"], latent, (width, height), budgets, self._decode)
+            codes = self._coder.pack(row["image"], latent, (width, height), budgets, self._decode)
+            names = [name for name, wanted in zip(FORMATS, row["others"], strict=True) if wanted]
+            return PackedImage(codes, in_other_formats(row["image"], codes[0].box, budgets, names))
         except Exception as error:
             return _told(error)
 

@@ -10,6 +10,7 @@ from fastapi import Query
 from PIL import Image
 from starlette.responses import Response
 
+from app.api.content_negotiation import Format
 from app.api.inference_request import InferenceRequest
 from app.api.openapi import BODY_ERRORS, QUEUE_ERRORS, answers, image_bodies, json_body, problems
 from app.api.points import images_of, points_in_body
@@ -20,9 +21,9 @@ from app.codes import wire
 from app.errors import InvalidField, NotOffered
 from app.images.arrays import ImageArray
 from app.images.letterbox import fit
-from app.images.other_formats.compare import FormatName, in_other_formats
-from app.inference.coder import PackedCode
+from app.images.other_formats.compare import OtherFormat
 from app.inference.codes import Codes
+from app.inference.packer import PackedImage
 from app.model.latents import Latents
 from app.server.disconnect import CancelOnDisconnect
 
@@ -50,12 +51,18 @@ async def compress(request: InferenceRequest, query: Annotated[CompressQuery, Qu
     with CancelOnDisconnect(request):
         of = await _originals(request, query, codes)
         packed = await codes.pack(
-            of.images, of.latents, of.sizes, query.bytes, request.timings, refine=of.refine
+            of.images,
+            of.latents,
+            of.sizes,
+            query.bytes,
+            request.timings,
+            refine=of.refine,
+            others=query.others,
         )
-        request.count_codes("written", [len(each.code) for of_image in packed for each in of_image])
+        request.count_codes("written", [len(code.code) for image in packed for code in image.codes])
         if request.format == "bin":
-            return file_response(request, packed[0][0].code)
-        items = [await _item(request, query, *each) for each in zip(of.images, packed, strict=True)]
+            return file_response(request, packed[0].codes[0].code)
+        items = [await _item(request, query, image) for image in packed]
         for item, likely in zip(items, of.likeness, strict=True):
             item["likeness"] = likely
         return json_response(request, {"items": items})
@@ -121,35 +128,31 @@ def _check_bin(request: InferenceRequest, query: CompressQuery, images: int) -> 
         raise InvalidField([(request.format_named_in or "Accept", message)])
 
 
-async def _item(
-    request: InferenceRequest, query: CompressQuery, image: ImageArray, packed: Sequence[PackedCode]
-) -> dict[str, Any]:
+async def _item(request: InferenceRequest, query: CompressQuery, packed: PackedImage) -> dict[str, Any]:
+    codes = packed.codes
     item: dict[str, Any] = {
-        "codes": [wire.to_text(each.code) for each in packed],
-        "bytes": [len(each.code) for each in packed],
-        "psnr": np.array([each.psnr for each in packed]),
-        "ssim": np.array([each.ssim for each in packed]),
-        "box": packed[0].box,
+        "codes": [wire.to_text(each.code) for each in codes],
+        "bytes": [len(each.code) for each in codes],
+        "psnr": np.array([each.psnr for each in codes]),
+        "ssim": np.array([each.ssim for each in codes]),
+        "box": codes[0].box,
     }
     if query.images != "none":
         url = partial(data_url, kind=query.images)
-        item["images"] = await request.in_pool("encode", url, [each.image for each in packed])
-    if query.others:
-        compare = partial(_others, image, packed[0].box, query)
-        item["others"] = await request.in_pool("compare", compare, query.others)
+        item["images"] = await request.in_pool("encode", url, [each.image for each in codes])
+    if packed.others:
+        others = sorted(packed.others, key=lambda other: query.others.index(other.name))
+        show = partial(_shown, kind="webp" if query.images == "none" else query.images)
+        item["others"] = await request.in_pool("encode", show, others)
     return item
 
 
-def _others(
-    image: ImageArray, box: tuple[int, int, int, int], query: CompressQuery, name: FormatName
-) -> dict[str, Any]:
+def _shown(other: OtherFormat, kind: Format) -> dict[str, Any]:
     """An image in another format, as ImageInFormat has it."""
-    (other,) = in_other_formats(image, box, query.bytes, [name])
-    kind = "webp" if query.images == "none" else query.images
     distinct = {id(each): each for each in other.renditions if each is not None}
     urls = {key: data_url(each.image, kind) for key, each in distinct.items()}
     return {
-        "format": name,
+        "format": other.name,
         "bytes": [each and len(each.data) for each in other.renditions],
         "psnr": [each and each.psnr for each in other.renditions],
         "images": [each and urls[id(each)] for each in other.renditions],

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 from PIL import Image
 
@@ -15,6 +15,7 @@ from app.images.other_formats.files import FileFormat, ImageFile, best_file, bes
 from app.images.quality import psnr
 
 FormatName = Literal["webp", "avif", "jpeg", "blurhash", "thumbhash"]
+FORMATS: tuple[FormatName, ...] = get_args(FormatName)
 
 
 @dataclass(frozen=True, eq=False)

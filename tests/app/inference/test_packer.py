@@ -11,6 +11,7 @@ import pytest
 from app.codes.tables import Floats
 from app.errors import InferenceFailed, NotReady, QueueFull
 from app.images.arrays import ImageArray
+from app.images.other_formats.compare import FormatName, in_other_formats
 from app.inference import packer as packer_module
 from app.inference.coder import Coder, PackedCode, read_codec
 from app.inference.packer import MAX_BUDGETS, NICENESS, Packer, PackerSpec
@@ -84,8 +85,8 @@ def images_and_latents(count: int) -> tuple[ImageArray, Latents]:
 
 async def pack_one(packer: Packer) -> list[PackedCode]:
     images, latents = images_and_latents(1)
-    (codes,) = await packer.pack(images, latents, SIZES[:1], [40])
-    return codes
+    (packed,) = await packer.pack(images, latents, SIZES[:1], [40])
+    return packed.codes
 
 
 async def until_taken(packer: Packer) -> None:
@@ -121,7 +122,9 @@ async def test_codes_are_those_that_a_coder_in_this_process_writes(
     coder = Coder(codec, post_filter)
     if refine:
         latents = refined_by_tiny_model(images, latents)
-    for image, latent, size, codes in zip(images, latents, SIZES, found, strict=True):
+    for image, latent, size, packed in zip(images, latents, SIZES, found, strict=True):
+        codes = packed.codes
+        assert packed.others == []
         expected = coder.pack(image, latent, size, [200, 24, 64], decode)
         assert [each.code for each in codes] == [each.code for each in expected]
         assert [each.psnr for each in codes] == [each.psnr for each in expected]
@@ -132,9 +135,26 @@ async def test_codes_are_those_that_a_coder_in_this_process_writes(
 async def test_as_many_budgets_as_a_request_may_have(packer: Packer) -> None:
     images, latents = images_and_latents(1)
     budgets = [30 + 10 * number for number in range(MAX_BUDGETS)]
-    (codes,) = await packer.pack(images, latents, SIZES[:1], budgets)
-    assert len(codes) == MAX_BUDGETS
-    assert all(len(each.code) <= budget for each, budget in zip(codes, budgets, strict=True))
+    (packed,) = await packer.pack(images, latents, SIZES[:1], budgets)
+    assert len(packed.codes) == MAX_BUDGETS
+    assert all(len(each.code) <= budget for each, budget in zip(packed.codes, budgets, strict=True))
+
+
+async def test_other_formats_are_those_that_are_made_in_this_process(packer: Packer) -> None:
+    images, latents = images_and_latents(1)
+    budgets = [40, 400]
+    names: list[FormatName] = ["webp", "blurhash"]
+    (packed,) = await packer.pack(images, latents, SIZES[:1], budgets, others=names)
+    expected = in_other_formats(images[0], packed.codes[0].box, budgets, names)
+    assert [other.name for other in packed.others] == ["webp", "blurhash"]
+    for found, other in zip(packed.others, expected, strict=True):
+        assert found.smallest == other.smallest
+        for one, rendition in zip(found.renditions, other.renditions, strict=True):
+            if one is None or rendition is None:
+                assert one is rendition is None
+                continue
+            assert (one.data, one.psnr) == (rendition.data, rendition.psnr)
+            assert np.array_equal(one.image, rendition.image)
 
 
 async def test_it_is_started_when_it_is_needed_and_stands_back(packer: Packer) -> None:
@@ -233,7 +253,8 @@ async def test_more_than_the_queue_holds_is_refused(packer: Packer) -> None:
     with pytest.raises(QueueFull):
         await packer.pack(images, latents, SIZES, [40])
     os.kill(pid_of(packer), signal.SIGCONT)
-    assert [len(codes) for codes in [await running, *await waiting]] == [1] * 4
+    assert len(await running) == 1
+    assert [len(packed.codes) for packed in await waiting] == [1] * 3
 
 
 async def test_a_client_that_goes_leaves_no_work_behind(packer: Packer, observer: Observer) -> None:
