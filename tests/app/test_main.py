@@ -12,7 +12,8 @@ import pytest
 from app.errors import ModelFolderError, ProviderUnavailable
 from app.main import create_app
 from app.settings import Settings
-from tests.app.api.endpoints.test_model import LATENTS, Gate, check_problem
+from tests.app.api.gate import Gate
+from tests.app.api.requests import LATENTS, check_problem
 from tests.app.conftest import Serve, client_of, state_behind
 
 

@@ -3,8 +3,8 @@
 /encode is asked at a steady low rate, in turn alone, beside one program of niceness NICENESS that has nothing
 to do with the service, and beside CLIENTS clients that each send one picture to /compress after another. All
 kinds of turn see the same machine, so that what others do there falls on all; only the half of the rounds
-counts in which a hypervisor, if there is one, took the least time away. Prints a table; a number of workers may
-be named.
+counts in which a hypervisor, if there is one, took the least time away. Prints a table; a number of workers
+may be named.
 """
 
 import asyncio
@@ -131,9 +131,7 @@ def _row(name: str, turns: list[list[float]], alone: list[list[float]]) -> str:
     together, each = list(chain(*turns)), [percentile(turn, 0.99) for turn in turns]
     p99 = percentile(together, 0.99)
     pairs = [one / percentile(two, 0.99) for one, two in zip(each, alone, strict=True)]
-    ratio = (
-        f"{p99 / percentile(list(chain(*alone)), 0.99):.2f}; in pairs of turns {percentile(pairs, 0.5):.2f}"
-    )
+    ratio = p99 / percentile(list(chain(*alone)), 0.99)
     return (
         f"| {name} | {len(together)} | {percentile(together, 0.5):.1f} | {p99:.1f}"
         f" | {min(each):.1f}, {percentile(each, 0.5):.1f}, {max(each):.1f}"

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from app.api.content_negotiation import REPRESENTATIONS, Representation
-from tests.app.api.endpoints.test_model import AS_JSON, JPEG, LATENTS, check_problem, form
+from tests.app.api.requests import AS_JSON, JPEG, LATENTS, check_problem, form
 from tests.app.conftest import Serve, state_behind
 from tests.images import array_of
 from tests.tiny_model import HEIGHT, WIDTH

@@ -10,7 +10,7 @@ from app.api.endpoints import model as endpoints
 from app.api.routing import has_suffix, paths
 from app.main import OPENAPI, create_app
 from app.settings import Settings
-from tests.app.api.endpoints.test_model import check_problem
+from tests.app.api.requests import check_problem
 from tests.app.conftest import Serve
 from tests.images import file_of, photograph
 

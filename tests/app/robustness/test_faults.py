@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from app.inference.batcher import Batcher
 from app.inference.vae import Vae
-from tests.app.api.endpoints.test_model import LATENTS, check_problem
+from tests.app.api.requests import LATENTS, check_problem
 from tests.app.conftest import state_behind
 from tests.app.test_serve import refusal
 from tests.performance.client import Connection, form, picture, request

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tests.app.api.endpoints.test_model import JPEG, LATENTS, check_problem, form
+from tests.app.api.requests import JPEG, LATENTS, check_problem, form
 from tests.app.conftest import Serve, state_behind
 
 JSON = "application/json"

@@ -12,7 +12,7 @@ import pytest
 
 from app.codes.codec import CodeCodec
 from app.codes.wire import LONGEST, from_text, seal, tag_of, to_text
-from tests.app.api.endpoints.test_model import check_problem
+from tests.app.api.requests import check_problem
 from tests.app.codes.tiny_codes import tiny_car, tiny_decode, tiny_tables
 from tests.app.conftest import Serve
 from tests.images import array_of

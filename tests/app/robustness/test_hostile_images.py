@@ -20,7 +20,7 @@ from PIL import Image, ImageCms
 from app.errors import ImageError, ImageTooLarge, UnreadableImage, UnsupportedImage
 from app.images.decode import FORMATS, read_image, read_sized_image
 from app.images.formats.jpeg import MAX_SCANS, START_OF_SCAN
-from tests.app.api.endpoints.test_model import JPEG, check_problem, form, post_image
+from tests.app.api.requests import JPEG, check_problem, form, post_image
 from tests.app.conftest import Serve
 from tests.heic import heic
 from tests.image_files import animated_webp, gif_of

@@ -27,7 +27,8 @@ from app.main import open_tracing
 from app.serve import configuration
 from app.server.logging_setup import JsonFormatter, TextFormatter
 from app.settings import Settings
-from tests.app.api.endpoints.test_model import LATENTS, PNG, Gate, check_problem
+from tests.app.api.gate import Gate
+from tests.app.api.requests import LATENTS, PNG, check_problem
 from tests.app.conftest import Serve, state_behind
 from tests.e2e.conftest import ROOT, serving
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from app.web.page import FOLDER, Page
-from tests.app.api.endpoints.test_model import check_problem
+from tests.app.api.requests import check_problem
 from tests.app.conftest import Serve
 
 FOR_GOOD = "public, max-age=31536000, immutable"

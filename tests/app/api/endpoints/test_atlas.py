@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.app.api.endpoints.test_model import check_problem
+from tests.app.api.requests import check_problem
 from tests.app.conftest import Serve, state_behind
 from tests.images import file_of
 from tests.tiny_model import LATENT_DIM, add_atlas, random_images, write_tiny_model

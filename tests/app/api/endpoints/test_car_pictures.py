@@ -13,7 +13,7 @@ import pytest
 from app.codes.wire import from_text, seal, tag_of, to_text
 from app.images.encode import encode_jpeg, encode_webp, enlarge
 from tests.app.api.endpoints.test_compress import FOREVER, TALL, WIDE, compressed, expected_image
-from tests.app.api.endpoints.test_model import check_problem
+from tests.app.api.requests import check_problem
 from tests.app.conftest import Serve, state_behind
 from tests.images import array_of, opened
 from tests.tiny_model import HEIGHT, WIDTH, write_tiny_model

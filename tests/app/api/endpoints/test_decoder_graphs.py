@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from app.api.endpoints.decoder_graphs import CHUNK_BYTES
-from tests.app.api.endpoints.test_model import LATENTS, check_problem
+from tests.app.api.requests import LATENTS, check_problem
 from tests.app.conftest import Serve, state_behind
 from tests.images import array_of
 from tests.tiny_model import add_int8, write_tiny_model

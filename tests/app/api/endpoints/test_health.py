@@ -10,7 +10,8 @@ from app.api.service_schemas import ModelAnswer
 from app.errors import ModelFolderError
 from app.main import create_app
 from app.settings import Settings
-from tests.app.api.endpoints.test_model import Gate, check_problem
+from tests.app.api.gate import Gate
+from tests.app.api.requests import check_problem
 from tests.app.conftest import Serve, client_of, state_behind
 from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH, add_int8, write_tiny_model
 

@@ -10,7 +10,7 @@ import pytest
 from app.codes.wire import from_text, seal, tag_of, to_text
 from tests.app.api.endpoints.test_car_pictures import told_by
 from tests.app.api.endpoints.test_compress import TALL, WIDE, array_of_url, compressed, uploads
-from tests.app.api.endpoints.test_model import check_problem
+from tests.app.api.requests import check_problem
 from tests.app.conftest import Serve
 from tests.tiny_model import write_tiny_model
 
