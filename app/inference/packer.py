@@ -24,7 +24,7 @@ from app.images.other_formats.compare import FORMATS, FormatName, OtherFormat, i
 from app.inference.batch import Array
 from app.inference.batcher import Batcher, BatchObserver
 from app.inference.coder import Coder, PackedCode
-from app.inference.refiner import CPU_BATCH_ROWS, run_refiner
+from app.inference.refiner import run_refiner
 from app.inference.session import GraphSpec, Session, SessionSpec, open_sessions
 from app.model.latents import Latents
 from app.timings import Timings
@@ -35,8 +35,8 @@ NICENESS = 10
 """How far the process stands back: of a core that others want too it gets a tenth, as Linux has it."""
 PATIENCE = 10.0
 """Seconds that it is given to end by itself."""
-LONGEST = 50.0
-"""Seconds after which it counts as hung; its start, a batch of 16 budgets and a busy machine take less."""
+LONGEST = 30.0
+"""Seconds after which it counts as hung; its start, 16 budgets and a busy machine take a tenth of that."""
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Packer:
         self.batcher = Batcher(
             "packer",
             self._run,
-            max_batch_rows=CPU_BATCH_ROWS,
+            max_batch_rows=1,  # answers that come in bunches bring the next requests in bunches
             max_queue_rows=max_queue_rows,
             queue_timeout=queue_timeout,
             observer=observer,
@@ -134,8 +134,7 @@ class Packer:
             timings: gets the wait as `queue` and the rest as `pack`.
 
         Raises:
-            InferenceFailed: a code could not be written, or the process hung or died meanwhile. Else what
-                Batcher.submit raises.
+            InferenceFailed: the process failed, hung or died meanwhile. Else what Batcher.submit raises.
         """
         rows = np.zeros(len(images), self._row)
         rows["image"], rows["latent"], rows["size"] = images, latents, sizes
@@ -143,8 +142,8 @@ class Packer:
         rows["refine"] = refine
         rows["others"] = [name in others for name in FORMATS]
         (packed,) = await self.batcher.submit(rows, timings)
-        found: list[PackedImage | None] = packed.tolist()
-        return [_written(image) for image in found]
+        found: list[PackedImage] = packed.tolist()
+        return found
 
     def close(self) -> None:
         """End the process; to be called when the batcher has been closed."""
@@ -158,22 +157,22 @@ class Packer:
         _end(process)
 
     def _run(self, rows: Array) -> tuple[Array, ...]:
-        """A batch, on the batcher's thread: the codes of each image, or None where there are none."""
+        """One image, on the batcher's thread."""
+        (row,) = rows
         try:
             pipe = self._open_pipe()
-            pipe.send(rows)
+            pipe.send(row)
             if not pipe.poll(LONGEST):
                 raise TimeoutError(f"no answer for {LONGEST:g} s")
-            answers: list[PackedImage | str] = pipe.recv()
+            answer: PackedImage | str = pipe.recv()
         except (OSError, EOFError) as error:  # TimeoutError is one of the first
             self._forget()
             raise InferenceFailed("the process that writes codes has ended; try again") from error
-        packed = np.empty(len(rows), object)
-        for row, answer in enumerate(answers):
-            if isinstance(answer, str):
-                logger.error("a code could not be written: %s", answer)
-            else:
-                packed[row] = answer
+        if isinstance(answer, str):
+            logger.error("a code could not be written: %s", answer)
+            raise InferenceFailed("the code could not be written")
+        packed = np.empty(1, object)
+        packed[0] = answer
         return (packed,)
 
     def _open_pipe(self) -> Connection:
@@ -202,12 +201,6 @@ class Packer:
             _end(process)
 
 
-def _written(image: PackedImage | None) -> PackedImage:
-    if image is None:
-        raise InferenceFailed("the code could not be written")
-    return image
-
-
 def _end(process: SpawnProcess) -> None:
     process.kill()
     process.join()
@@ -222,14 +215,14 @@ def _serve(pipe: Connection, spec: PackerSpec) -> None:
     worker = _Worker(spec)
     while True:
         try:
-            rows = pipe.recv()
+            row = pipe.recv()
         except (EOFError, OSError):
             os._exit(0)  # there is nothing to tidy up, and nothing that may keep the process from ending
         try:
-            answers = worker.answers(rows)
+            answer: PackedImage | str = worker.pack(row)
         except Exception as error:
-            answers = [_told(error)] * len(rows)
-        pipe.send(answers)
+            answer = f"{type(error).__name__}: {error}"
+        pipe.send(answer)
 
 
 class _Worker:
@@ -241,23 +234,16 @@ class _Worker:
         self._refiner = spec.refiner and _session(spec.refiner)
         self._coder = Coder(CodeCodec.read(spec.tables, spec.tag), post_filter)
 
-    def answers(self, rows: Array) -> list[PackedImage | str]:
-        """Of each row its codes, or why there are none."""
-        latents = rows["latent"].copy()
-        refine = rows["refine"]
-        if self._refiner is not None and refine.any():
-            latents[refine] = run_refiner(self._refiner, rows["image"][refine], latents[refine])
-        return [self._answer(row, latent) for row, latent in zip(rows, latents, strict=True)]
-
-    def _answer(self, row: Any, latent: Floats) -> PackedImage | str:
+    def pack(self, row: Any) -> PackedImage:
+        """The codes of a row of the packer, and what they are compared with."""
+        image, latent = row["image"], row["latent"]
         width, height = row["size"].tolist()
         budgets = [budget for budget in row["budgets"].tolist() if budget]
-        try:
-            codes = self._coder.pack(row["image"], latent, (width, height), budgets, self._decode)
-            names = [name for name, wanted in zip(FORMATS, row["others"], strict=True) if wanted]
-            return PackedImage(codes, in_other_formats(row["image"], codes[0].box, budgets, names))
-        except Exception as error:
-            return _told(error)
+        if row["refine"] and self._refiner is not None:
+            (latent,) = run_refiner(self._refiner, image[None], latent[None])
+        codes = self._coder.pack(image, latent, (width, height), budgets, self._decode)
+        names = [name for name, wanted in zip(FORMATS, row["others"], strict=True) if wanted]
+        return PackedImage(codes, in_other_formats(image, codes[0].box, budgets, names))
 
     def _decode(self, latent: Floats) -> ImageArray:
         (images,) = self._decoder.run(latent[None])
@@ -265,10 +251,6 @@ class _Worker:
         return image
 
 
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
 def _session(graph: tuple[GraphSpec, bytes]) -> Session:
-    (session,) = open_sessions(dict([graph]), SessionSpec("cpu", max_batch_rows=CPU_BATCH_ROWS))
+    (session,) = open_sessions(dict([graph]), SessionSpec("cpu", max_batch_rows=1))
     return session
