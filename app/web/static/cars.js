@@ -43,6 +43,16 @@ export const carOfCode = (code) => ({
   latent: null, image: null, name: "A shared car", draw: null, code, own: false, ofCode: true,
 });
 
+/** What was sent of photographs: their codes are made of it, so that they keep its shape. */
+const files = new WeakMap();
+
+/** A car that came as a photograph, of which `file` was sent: it is the visitor's own until it is shared. */
+export function carOfPhoto(latent, image, file) {
+  const car = { latent, image, name: "Your photograph", draw: null, code: null, own: true };
+  files.set(car, file);
+  return car;
+}
+
 /** What another car has become. */
 export const carOfLatent = (latent, image, name, from) => ({ latent, image, name, draw: null, code: null, own: from.own });
 
@@ -90,8 +100,10 @@ export async function shared(car) {
 }
 
 async function askCode(car) {
-  const json = { latents: [await latentOf(car)], model: servedModel() };
-  const { items } = await ask({ method: "POST", path: "compress.json", query: { bytes: CODE_BYTES }, json });
+  const file = files.get(car);
+  const sent = file ? { file } : { json: { latents: [await latentOf(car)], model: servedModel() } };
+  const { model, items } = await ask({ method: "POST", path: "compress.json", query: { bytes: CODE_BYTES }, ...sent });
+  if (model !== servedModel()) throw new Problem(409);
   [car.code] = items[0].codes;
   return car.code;
 }

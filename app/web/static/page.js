@@ -35,6 +35,7 @@ function start(model) {
   const openCar = guardedPage(async (car) => {
     const choice = await showCar(car, garage.has(car));
     if (choice === "interpolate") context.startFrom(car);
+    if (choice === "add") context.addToPath(car);
     if (choice === "edit") context.edit(car);
     if (choice !== "keep") return;
     if (garage.has(car)) garage.remove(car);
@@ -48,6 +49,7 @@ function start(model) {
     guardFor,
     openCar,
     interpolate: (cars) => { go("interpolate"); return panels.interpolate.through(cars); },
+    addToPath: (car) => { go("interpolate"); return panels.interpolate.add(car); },
     startFrom: (car) => { go("interpolate"); return panels.interpolate.startFrom(car); },
     edit: (car) => { go("edit"); return panels.edit.take(car); },
   };

@@ -1,5 +1,6 @@
 // Photographs on their way in: whatever file they come in, they become pictures that the page can show and cut.
 import { ask, askFile } from "./api.js";
+import { carOfPhoto } from "./cars.js";
 import { say } from "./dom.js";
 import { asProblem } from "./failures.js";
 import { fileOf } from "./files.js";
@@ -40,11 +41,6 @@ export const sentFile = (picture, size, area) => fileOf(shrunk(picture, sentEdge
 /** The request that turns a picture into a latent and back. */
 export const photoRequest = (file) => ({ method: "POST", path: "reconstruct.json", query: { images: "webp" }, file });
 
-/** A car that came as a photograph: it is the visitor's own until it is shared. */
-export const carOfPhoto = (latent, image) => ({
-  latent, image, name: "Your photograph", draw: null, code: null, own: true,
-});
-
 /**
  * What `read` makes of files, one after another: {found, failure}. A file that fails does not keep the others back:
  * `failure` names it, and only such files are tried again. With `one`, the first is taken that can be.
@@ -69,8 +65,9 @@ export async function readFiles(files, read, { one = false } = {}) {
 /** Reads a file into the car in it, as the model sees it. */
 export const carReader = (size) => async (file) => {
   const { picture } = await readPhotograph(file);
-  const { latents, images, likeness } = await ask(photoRequest(await sentFile(picture, size)));
+  const sent = await sentFile(picture, size);
+  const { latents, images, likeness } = await ask(photoRequest(sent));
   const remark = remarkOn(likeness?.[0]);
   if (remark) say(remark, 8);
-  return carOfPhoto(latents[0], images[0]);
+  return carOfPhoto(latents[0], images[0], sent);
 };

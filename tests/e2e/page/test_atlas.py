@@ -187,6 +187,39 @@ def test_a_car_of_the_map_is_the_one_that_is_drawn(visit: Visit, client: httpx.C
     assert np.abs(opened - drawn).mean() < 8
 
 
+def add_to_the_path(visit: Visit, number: int) -> None:
+    visit.panel("map").get_by_role("button", name=f"Car {number}", exact=True).click()
+    visit.page.locator("dialog#car").get_by_role("button", name="Add to the path").click()
+
+
+def test_cars_of_the_map_are_added_to_the_path(visit: Visit, client: httpx.Client) -> None:
+    first, second, third = (f"{seed}-0" for seed in seeds_of(client).ravel()[:3])
+    visit.open("map?at=1")
+    for number, path in ((1, rf"{first},\d+-0"), (2, f"{first},{second}"), (3, f"{first},{second},{third}")):
+        add_to_the_path(visit, number)
+        visit.expect_address(f"interpolate.cars={path}(&at=[.\\d]+)?")
+        visit.page.go_back()
+    visit.page.go_forward()
+    visit.settle()
+    names = [
+        stop.get_attribute("aria-label")
+        for stop in visit.part("interpolate", "stops").locator("button").all()
+    ]
+    assert names == [
+        f"Car {place}: Car 1 of seed {car[:-2]}" for place, car in enumerate((first, second, third), 1)
+    ]
+
+
+def test_a_path_has_an_end(visit: Visit) -> None:
+    path = ",".join(f"{seed}-0" for seed in range(16))
+    visit.open(f"interpolate?cars={path}")
+    visit.page.get_by_role("link", name="Map").click()
+    add_to_the_path(visit, 1)
+    expect(visit.page.locator("#notice")).to_have_text("The path has 16 cars, which is the most.")
+    visit.panel("interpolate")
+    expect(visit.part("interpolate", "stops").locator("button")).to_have_count(16)
+
+
 def test_the_map_is_dragged_and_zoomed(visit: Visit) -> None:
     panel = visit.open("map?at=263")
     visit.settle()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -142,6 +143,21 @@ def test_a_reconstruction_can_be_shared(visiting: Open, coded: str) -> None:
         visit.settle()
         assert likeness(expect_drawn(visit.part("reconstruct", "picture")), before) > LIKE
         expect(visit.panel("reconstruct").get_by_role("heading", name="Original")).to_be_hidden()
+
+
+def test_a_portrait_is_shared_as_a_portrait(visiting: Open, coded: str) -> None:
+    size = re.compile(r"^43 . 64 pixels$")
+    with visiting(coded, permissions=CLIPBOARD) as visit:
+        visit.open("reconstruct")
+        visit.part("reconstruct", "file").set_input_files(car_file(width=320, height=480))
+        expect(visit.part("reconstruct", "copy-size")).to_have_text(size)
+        link = copied(visit, "reconstruct")
+        visit.page.reload()
+        visit.settle()
+        expect(visit.part("reconstruct", "copy-size")).to_have_text(size)
+    code = link.rpartition("/")[2]
+    with Image.open(io.BytesIO(httpx.get(f"{coded}/c/{code}.png").content)) as image:
+        assert image.size == (43, 64)
 
 
 @pytest.mark.parametrize("fragment", ["edit?car=3-0", "interpolate?cars=3-0,8-0", "sample?seed=7"])

@@ -2,7 +2,7 @@
 import { addressFor, sayDamaged, writeAddress } from "../address.js";
 import { askFile } from "../api.js";
 import { carFromText, carOf, carOfKept, carToText, codeOf, isOfSeed, keptOf, latentOf, newDraw, shared } from "../cars.js";
-import { choose, chosen, fill, latestOnly, make, partsOf, passFocus } from "../dom.js";
+import { choose, chosen, fill, latestOnly, make, partsOf, passFocus, say } from "../dom.js";
 import { fileOf, onChosen } from "../files.js";
 import { carReader, readFiles } from "../photographs.js";
 import { Picture, SAVED_EDGE } from "../picture.js";
@@ -29,6 +29,8 @@ export function interpolatePanel(root, context) {
   let frames = [];
   let selected = 0;
   let player = 0;
+  /** The drawn car that a path has had to have as a second one, until there is another. */
+  let filler = null;
 
   const position = () => Number(parts.position.value);
 
@@ -248,6 +250,14 @@ export function interpolatePanel(root, context) {
     }),
     hide: pause,
     receive: addPhotos,
+    /** Make a car the last one of the path. */
+    add: guarded(async (car) => {
+      if (!cars.length) filler = carOf(newDraw());
+      const path = cars.length ? cars.filter((each) => each !== filler) : [];
+      if (path.length >= MOST_CARS) return say(`The path has ${MOST_CARS} cars, which is the most.`, 8);
+      const next = [...path, car];
+      return setCars(next.length < 2 ? [...next, filler] : next, next.length - 1);
+    }),
     /** Make a car the first one of the path. */
     startFrom: guarded(async (car) => {
       const rest = cars.length ? cars.slice(1) : [carOf(newDraw())];

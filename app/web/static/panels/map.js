@@ -78,9 +78,13 @@ export function mapPanel(root, context) {
     parts.in.disabled = zoom === CELLS.length - 1;
   }
 
-  function pick(i) {
+  const isDrawn = () => "drawn" in sheet.dataset;
+
+  /** Open a car, as soon as there is a picture of it. */
+  async function pick(i) {
     choose(i);
-    if (!("drawn" in sheet.dataset)) return;
+    if (!isDrawn()) await load();
+    if (!isDrawn()) return;
     const canvas = make("canvas", size);
     const from = [(i % columns) * size.width, Math.floor(i / columns) * size.height];
     penOf(canvas).drawImage(sheet, ...from, size.width, size.height, 0, 0, size.width, size.height);
@@ -131,7 +135,7 @@ export function mapPanel(root, context) {
       zoomTo(zoom);
       choose(isSound ? asked : current);
       centre(current);
-      if (!("drawn" in sheet.dataset)) load();
+      if (!isDrawn()) load();
     },
   };
 }

@@ -1,17 +1,20 @@
 // A photograph, cropped, through the encoder and back.
 import { writeAddress } from "../address.js";
 import { ask, askFile } from "../api.js";
-import { carFromText, carToText, codeOf, latentOf, newDraw, pictureRequest, sampleRequest, shared } from "../cars.js";
+import {
+  aboutCode, carFromText, carOfPhoto, carToText, codeOf, latentOf, newDraw, pictureRequest, sampleRequest, shared,
+} from "../cars.js";
 import { Crop } from "../crop.js";
 import { latestOnly, partsOf, pauses, say } from "../dom.js";
 import { bytes, fileOf, onChosen, urlOfFile } from "../files.js";
 import { plot } from "../latents.js";
 import { remarkOn } from "../likeness.js";
 import { Picture, SAVED_EDGE, boxInside, loadImage, shrunk } from "../picture.js";
-import { carOfPhoto, photoRequest, photographOf, readFiles, readPhotograph, sentFile } from "../photographs.js";
+import { photoRequest, photographOf, readFiles, readPhotograph, sentFile } from "../photographs.js";
+import { Problem } from "../problems.js";
 import { requestView } from "../request.js";
 import { waysOut } from "../sharing.js";
-import { pictures } from "../strips.js";
+import { pictures, urlOf } from "../strips.js";
 
 const FLOAT_BYTES = 4;
 
@@ -39,20 +42,21 @@ export function reconstructPanel(root, context) {
     parts.psnr.textContent = `${psnr[0].toFixed(1)} dB`;
     parts.ssim.textContent = ssim[0].toFixed(2);
     parts.ratio.textContent = "…";
-    showCar(carOfPhoto(latents[0], images[0]), await loadImage(images[0]), { width, height });
+    const image = await loadImage(images[0]);
+    const box = boxInside({ width, height }, size);
+    showCar(carOfPhoto(latents[0], images[0], file), shrunk(image, Math.max(image.width, image.height), box));
     await compare(car, own);
   }));
 
   const paused = pauses();
   const sendAtRest = guarded(async () => { if (await paused()) await send(); });
 
-  /** The reconstruction, in the shape of what it is of: the border that the model sees is no part of it. */
-  function showCar(next, image, shape) {
+  /** A car, and its picture in the shape of what it is of: the border that the model sees is no part of it. */
+  function showCar(next, shown) {
     car = next;
-    const box = boxInside(shape, size);
-    picture.show(shrunk(image, Math.max(image.width, image.height), box));
-    parts.frame.style.setProperty("--shape", box.width / box.height);
-    parts.copySize.textContent = `${box.width} × ${box.height} pixels`;
+    picture.show(shown);
+    parts.frame.style.setProperty("--shape", shown.width / shown.height);
+    parts.copySize.textContent = `${shown.width} × ${shown.height} pixels`;
     parts.latentSize.textContent = `${numbers} numbers, ${bytes(FLOAT_BYTES * numbers)}`;
     parts.bars.replaceChildren(plot(car.latent));
     parts.result.hidden = false;
@@ -94,14 +98,16 @@ export function reconstructPanel(root, context) {
   const openCode = guarded(async (code) => {
     const next = carFromText(code);
     if (!next?.code) return say("This link is damaged: there is no car in it.", 8);
-    const request = await pictureRequest(next, "webp");
+    const request = { method: "GET", path: `c/${encodeURIComponent(next.code)}.webp` };
     showRequest(request);
-    const [image] = await pictures(request, 1, 1, size);
+    const file = await askFile(request).catch(aboutCode);
+    const shown = await createImageBitmap(file).catch(() => { throw new Problem("picture"); });
+    const [whole] = await pictures(await pictureRequest(next, "webp"), 1, 1, size);
     await latentOf(next);
-    next.image = image.toDataURL();
+    next.image = urlOf(whole);
     for (const element of root.querySelectorAll("[data-original]")) element.hidden = true;
     parts.remark.textContent = "";
-    return showCar(next, image, size);
+    return showCar(next, shown);
   });
 
   const ifAny = (use) => () => (car ? use(car) : say("There is no reconstruction yet."));
