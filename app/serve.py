@@ -1,10 +1,12 @@
 """Server process of `car-vae serve`: settings and model checked, then uvicorn, or its supervisor."""
 
+import multiprocessing
 import os
 import signal
 import sys
 import tempfile
-from typing import Any
+import threading
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from pydantic import ValidationError
@@ -16,6 +18,9 @@ from app.model.manifest import read_model_folder
 from app.server import logging_setup
 from app.server.reuse_port import ReusePortSocket
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 WORKER_PATIENCE = 10
 """Seconds after which a worker that does not answer its supervisor is replaced; uvicorn's own five are too
@@ -72,7 +77,7 @@ def configuration(settings: Settings) -> uvicorn.Config:
     if settings.workers > 1:
         for older in settings.older_models:
             read_model_folder(older)
-    app: Any = "app.main:create_app"  # each worker is a process, and makes its own
+    app: Any = "app.serve:create_worker_app"  # each worker is a process, and makes its own
     if settings.workers == 1:
         from app.main import create_app  # not above: a supervisor of workers has no use for it
 
@@ -99,3 +104,19 @@ def configuration(settings: Settings) -> uvicorn.Config:
         proxy_headers=False,  # nothing here asks for the client's address
         ws="none",
     )
+
+
+def create_worker_app() -> "FastAPI":
+    """The app of a worker, which drains and ends, as after SIGTERM, when its supervisor is killed."""
+    from app.main import create_app
+
+    threading.Thread(target=_end_with_supervisor, name="supervisor", daemon=True).start()
+    return create_app()
+
+
+def _end_with_supervisor() -> None:
+    supervisor = multiprocessing.parent_process()
+    if supervisor is None:
+        return
+    supervisor.join()  # on a pipe that closes with it; uvicorn's own has both its ends in the worker
+    signal.raise_signal(signal.SIGTERM)

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from app.model import manifest
 from app.serve import configuration
 from app.settings import Settings
 from tests.app.conftest import client_of
+from tests.images import file_of, photograph
 from tests.tiny_model import write_tiny_model
 
 ROOT = Path(__file__).parent.parent.parent
@@ -47,7 +49,7 @@ def running(**settings: object) -> Iterator[subprocess.Popen[str]]:
     try:
         yield process
     finally:
-        with suppress(ProcessLookupError):  # workers outlive a supervisor that is killed
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
@@ -169,6 +171,24 @@ def said_until(process: subprocess.Popen[str], started: int) -> str:
         assert line, said
         said += line
     return said
+
+
+def test_what_a_killed_supervisor_started_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    model = write_tiny_model(tmp_path / "tiny-vae" / "1", codes=True)
+    with running(model_dir=model, device="cpu", workers=2, port=0) as process:
+        address, port = re.findall(r"(http://127\.0\.0\.1:(\d+))", said_until(process, 2))[0]
+        listening(f"{address}/health/live").close()
+        request = urllib.request.Request(f"{address}/compress", file_of(photograph(60, 40)))
+        request.add_header("Content-Type", "image/png")
+        with urllib.request.urlopen(request, timeout=60) as answer:  # so that there is a packer too
+            assert answer.status == 200
+        process.kill()
+        process.communicate(timeout=60)  # until the last that can write there has ended
+    with socket.create_server(("127.0.0.1", int(port))):
+        pass
 
 
 def test_each_worker_tells_the_metrics_of_all(
