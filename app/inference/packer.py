@@ -213,16 +213,15 @@ def _serve(pipe: Connection, spec: PackerSpec) -> None:
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
     worker = _Worker(spec)
-    while True:
-        try:
+    with contextlib.suppress(EOFError, OSError):  # nobody is there any more
+        while True:
             row = pipe.recv()
-        except (EOFError, OSError):
-            os._exit(0)  # there is nothing to tidy up, and nothing that may keep the process from ending
-        try:
-            answer: PackedImage | str = worker.pack(row)
-        except Exception as error:
-            answer = f"{type(error).__name__}: {error}"
-        pipe.send(answer)
+            try:
+                answer: PackedImage | str = worker.pack(row)
+            except Exception as error:
+                answer = f"{type(error).__name__}: {error}"
+            pipe.send(answer)
+    os._exit(0)  # there is nothing to tidy up, and nothing that may keep the process from ending
 
 
 class _Worker:

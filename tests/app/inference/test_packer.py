@@ -1,6 +1,7 @@
 """The process that writes codes: what it answers, and what becomes of it."""
 
 import asyncio
+import multiprocessing
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -199,6 +200,18 @@ async def test_one_that_dies_at_work_takes_only_that_with_it(packer: Packer) -> 
     with pytest.raises(InferenceFailed, match="has ended; try again"):
         await lost
     assert [each.code for each in await waiting] == [each.code for each in before]
+
+
+def test_one_whose_service_dies_while_it_works_ends_well(folder: ModelFolder) -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=packer_module._serve, args=(theirs, spec_of(folder)))
+    process.start()
+    theirs.close()
+    ours.send("work")
+    ours.close()
+    process.join(60)
+    assert process.exitcode == 0
 
 
 async def test_one_that_hangs_is_ended(packer: Packer, monkeypatch: pytest.MonkeyPatch) -> None:
