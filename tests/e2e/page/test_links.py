@@ -152,6 +152,7 @@ def test_a_portrait_is_shared_as_a_portrait(visiting: Open, coded: str) -> None:
         visit.part("reconstruct", "file").set_input_files(car_file(width=320, height=480))
         expect(visit.part("reconstruct", "copy-size")).to_have_text(size)
         link = copied(visit, "reconstruct")
+        visit.expect_address(f"reconstruct.code={CODE}")
         visit.page.reload()
         visit.settle()
         expect(visit.part("reconstruct", "copy-size")).to_have_text(size)
