@@ -75,12 +75,12 @@ def test_two_processes_train_as_one_with_the_same_global_batch(recipe_file: Path
         for name in ("one", "two")
     )
     assert len(one) == len(two) == 2
-    for mine, other in zip(one, two, strict=True):
-        assert mine == pytest.approx(other, rel=1e-4, abs=1e-4)
+    # One sum rounds otherwise than two, and each step starts from what the last one rounded.
+    for mine, other, close in zip(one, two, (1e-4, 1e-3), strict=True):
+        assert mine == pytest.approx(other, rel=close, abs=close)
     weights, others = (checkpoint.load(tmp_path / name / LATEST)["model"] for name in ("one", "two"))
     assert weights.keys() == others.keys()
-    # One sum rounds otherwise than two; where gradients are next to nothing Adam makes whole steps of that,
-    # and two epochs are 14 steps of 1e-3.
+    # Where gradients are next to nothing Adam makes whole steps of what was rounded: two epochs are 14 of 1e-3.
     for name, value in weights.items():
         assert torch.allclose(value, others[name], rtol=0.01, atol=2e-3), name
 
