@@ -1,8 +1,10 @@
-// Cars: {latent, image, name, draw, code, own, ofCode}. `draw` says how to draw a sampled car again, `code` is any other
-// in short: one of them is what addresses hold of it. `own` is what came as a photograph and was not shared, `ofCode`
-// what came as a code, whose picture is more than that of its latent.
+// Cars: {latent, image, name, draw, code, own, ofCode, photo}. `draw` says how to draw a sampled car again, `code` is any
+// other in short: one of them is what addresses hold of it. `own` is what came as a photograph and was not shared, `ofCode`
+// what came as a code, whose picture is more than that of its latent. `photo` is what was sent of a photograph, as a data
+// URL: its code is made of that, and keeps its shape.
 import { addressOfCode, hasCodes, servedModel } from "./address.js";
 import { ask } from "./api.js";
+import { fileOfUrl, isPictureUrl } from "./files.js";
 import { Problem } from "./problems.js";
 
 const PATTERN = /^(\d{1,16})-(\d{1,2})(?:-(\d(?:\.\d{1,2})?))?(-standard)?$/;
@@ -43,15 +45,10 @@ export const carOfCode = (code) => ({
   latent: null, image: null, name: "A shared car", draw: null, code, own: false, ofCode: true,
 });
 
-/** What was sent of photographs: their codes are made of it, so that they keep its shape. */
-const files = new WeakMap();
-
-/** A car that came as a photograph, of which `file` was sent: it is the visitor's own until it is shared. */
-export function carOfPhoto(latent, image, file) {
-  const car = { latent, image, name: "Your photograph", draw: null, code: null, own: true };
-  files.set(car, file);
-  return car;
-}
+/** A car that came as a photograph: it is the visitor's own until it is shared. */
+export const carOfPhoto = (latent, image, photo) => ({
+  latent, image, name: "Your photograph", draw: null, code: null, own: true, photo,
+});
 
 /** What another car has become. */
 export const carOfLatent = (latent, image, name, from) => ({ latent, image, name, draw: null, code: null, own: from.own });
@@ -70,12 +67,14 @@ export function carFromText(text) {
 }
 
 /** What this browser keeps of a car until the page is closed, where its address says nothing of it. */
-export const keptOf = ({ latent, name, own }) => ({ latent, name, own });
+export const keptOf = ({ latent, name, own, photo }) => ({ latent, name, own, photo });
 
 /** The inverse; null for anything else. */
 export function carOfKept(kept, numbers) {
   const isCar = Array.isArray(kept?.latent) && kept.latent.length === numbers && kept.latent.every(Number.isFinite);
-  return isCar ? { ...carOfLatent(kept.latent, null, String(kept.name), { own: kept.own === true }) } : null;
+  if (!isCar) return null;
+  const photo = isPictureUrl(kept.photo) ? kept.photo : undefined;
+  return { ...carOfLatent(kept.latent, null, String(kept.name), { own: kept.own === true }), photo };
 }
 
 const asking = { latent: new WeakMap(), code: new WeakMap() };
@@ -100,8 +99,7 @@ export async function shared(car) {
 }
 
 async function askCode(car) {
-  const file = files.get(car);
-  const sent = file ? { file } : { json: { latents: [await latentOf(car)], model: servedModel() } };
+  const sent = car.photo ? { file: fileOfUrl(car.photo) } : { json: { latents: [await latentOf(car)], model: servedModel() } };
   const { model, items } = await ask({ method: "POST", path: "compress.json", query: { bytes: CODE_BYTES }, ...sent });
   if (model !== servedModel()) throw new Problem(409);
   [car.code] = items[0].codes;

@@ -60,6 +60,17 @@ export const urlOfFile = (file) => new Promise((resolve, reject) => {
   reader.readAsDataURL(file);
 });
 
+const PICTURE = /^data:(image\/\w+);base64,([A-Za-z0-9+/=]*)$/;
+
+/** Whether something is the data URL of a picture. */
+export const isPictureUrl = (url) => typeof url === "string" && PICTURE.test(url);
+
+/** What is in such a URL: it is read here, as the page may ask nobody but the service. */
+export function fileOfUrl(url) {
+  const [, type, content] = PICTURE.exec(url);
+  return new Blob([Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0))], { type });
+}
+
 /** 1234 -> "1.2 kB" */
 export function bytes(count) {
   if (count < 1000) return `${count} bytes`;

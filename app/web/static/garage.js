@@ -1,6 +1,7 @@
 // The cars the visitor keeps: they stay in this browser, for as long as the service runs the model they are of.
 import { drawFromText, drawToText } from "./cars.js";
 import { find, make, partsOf, passFocus, say } from "./dom.js";
+import { isPictureUrl } from "./files.js";
 import { stored } from "./storage.js";
 
 const MOST = 16;
@@ -83,7 +84,8 @@ function parsed(text) {
 }
 
 function isCar(car, numbers) {
-  if (typeof car?.name !== "string" || !/^data:image\/\w+;base64,/.test(car.image)) return false;
+  if (typeof car?.name !== "string" || !isPictureUrl(car.image)) return false;
+  if (car.photo !== undefined && !isPictureUrl(car.photo)) return false;
   if (car.draw && !drawFromText(drawToText(car.draw))) return false;
   const { latent } = car;
   return latent ? Array.isArray(latent) && latent.length === numbers && latent.every(Number.isFinite) : Boolean(car.draw);

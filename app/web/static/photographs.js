@@ -3,7 +3,7 @@ import { ask, askFile } from "./api.js";
 import { carOfPhoto } from "./cars.js";
 import { say } from "./dom.js";
 import { asProblem } from "./failures.js";
-import { fileOf } from "./files.js";
+import { fileOf, urlOfFile } from "./files.js";
 import { remarkOn } from "./likeness.js";
 import { shrunk } from "./picture.js";
 import { FilesProblem, Problem } from "./problems.js";
@@ -69,5 +69,5 @@ export const carReader = (size) => async (file) => {
   const { latents, images, likeness } = await ask(photoRequest(sent));
   const remark = remarkOn(likeness?.[0]);
   if (remark) say(remark, 8);
-  return carOfPhoto(latents[0], images[0], sent);
+  return carOfPhoto(latents[0], images[0], await urlOfFile(sent));
 };

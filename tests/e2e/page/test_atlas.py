@@ -187,9 +187,15 @@ def test_a_car_of_the_map_is_the_one_that_is_drawn(visit: Visit, client: httpx.C
     assert np.abs(opened - drawn).mean() < 8
 
 
-def add_to_the_path(visit: Visit, number: int) -> None:
+def pick(visit: Visit, number: int, choice: str) -> None:
+    """Open a car of the map, and choose what to do with it."""
+    visit.page.get_by_role("link", name="Map", exact=True).click()
     visit.panel("map").get_by_role("button", name=f"Car {number}", exact=True).click()
-    visit.page.locator("dialog#car").get_by_role("button", name="Add to the path").click()
+    visit.page.locator("dialog#car").get_by_role("button", name=choice).click()
+
+
+def add_to_the_path(visit: Visit, number: int) -> None:
+    pick(visit, number, "Add to the path")
 
 
 def test_cars_of_the_map_are_added_to_the_path(visit: Visit, client: httpx.Client) -> None:
@@ -210,13 +216,36 @@ def test_cars_of_the_map_are_added_to_the_path(visit: Visit, client: httpx.Clien
     ]
 
 
+@pytest.mark.parametrize("before", ["map", "interpolate"], ids=["no path yet", "the path as it opens"])
+def test_cars_that_nobody_chose_give_way(visit: Visit, client: httpx.Client, before: str) -> None:
+    first, second = (f"{seed}-0" for seed in seeds_of(client).ravel()[:2])
+    for choice in ("Interpolate from it", "Add to the path"):
+        visit.open(before)
+        pick(visit, 1, choice)
+        visit.expect_address(rf"interpolate.cars={first},\d+-0(&at=1)?")
+        add_to_the_path(visit, 2)
+        visit.expect_address(f"interpolate.cars={first},{second}&at=1")
+
+
+def test_the_stops_of_a_path_stay_when_one_is_added(visit: Visit, client: httpx.Client) -> None:
+    first, second = (f"{seed}-0" for seed in seeds_of(client).ravel()[:2])
+    visit.open("interpolate?cars=3-0,8-0")
+    add_to_the_path(visit, 1)
+    visit.expect_address(f"interpolate.cars=3-0,8-0,{first}&at=1")
+    visit.open("map")
+    pick(visit, 1, "Interpolate from it")
+    visit.panel("interpolate").get_by_role("button", name="Add a sample").click()
+    visit.expect_address(rf"interpolate.cars={first},\d+-0,\d+-0(&at=1)?")
+    add_to_the_path(visit, 2)
+    visit.expect_address(rf"interpolate.cars={first},\d+-0,\d+-0,{second}&at=1")
+
+
 def test_a_path_has_an_end(visit: Visit) -> None:
     path = ",".join(f"{seed}-0" for seed in range(16))
     visit.open(f"interpolate?cars={path}")
-    visit.page.get_by_role("link", name="Map").click()
     add_to_the_path(visit, 1)
     expect(visit.page.locator("#notice")).to_have_text("The path has 16 cars, which is the most.")
-    visit.panel("interpolate")
+    visit.expect_address(f"interpolate.cars={path}")
     expect(visit.part("interpolate", "stops").locator("button")).to_have_count(16)
 
 

@@ -18,6 +18,8 @@ from tests.e2e.page.visits import Open, Visit, car_file, pixels, set_slider
 
 CLIPBOARD = ["clipboard-read", "clipboard-write"]
 CODE = r"[\w-]{100,172}"
+PORTRAIT = 43, 64
+"""Pixels of a photograph of 320 by 480, as the model sees it without its border."""
 LIKE = 24.0
 """dB between a car and what its code says of it, at least; another car has less than 15."""
 
@@ -43,6 +45,12 @@ def likeness(one: str, other: str) -> float:
         with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as image:
             images.append(np.asarray(image.convert("RGB").resize((96, 64)))[np.newaxis])
     return float(psnr(*images)[0])
+
+
+def size_of(root: str, code: str) -> tuple[int, int]:
+    """Width and height of the picture at the address of a code."""
+    with Image.open(io.BytesIO(httpx.get(f"{root}/c/{code}.png").content)) as image:
+        return image.size
 
 
 def expect_drawn(canvas: Locator) -> str:
@@ -156,9 +164,50 @@ def test_a_portrait_is_shared_as_a_portrait(visiting: Open, coded: str) -> None:
         visit.page.reload()
         visit.settle()
         expect(visit.part("reconstruct", "copy-size")).to_have_text(size)
-    code = link.rpartition("/")[2]
-    with Image.open(io.BytesIO(httpx.get(f"{coded}/c/{code}.png").content)) as image:
-        assert image.size == (43, 64)
+    assert size_of(coded, link.rpartition("/")[2]) == PORTRAIT
+
+
+@pytest.mark.parametrize(
+    ("panel", "part", "pattern"),
+    [
+        ("edit?car=3-0", "photo", f"/c/({CODE})"),
+        ("interpolate?cars=3-0,8-0", "photos", f"#interpolate.cars=3-0,8-0,({CODE})&"),
+        ("sample?seed=7", "photo", f"#sample.seed=7&near=({CODE})&"),
+    ],
+    ids=["edit", "interpolate", "sample"],
+)
+def test_a_portrait_stays_one_when_the_page_is_reloaded(
+    visiting: Open, coded: str, panel: str, part: str, pattern: str
+) -> None:
+    name = panel.partition("?")[0]
+    with visiting(coded, permissions=CLIPBOARD) as visit:
+        visit.open(panel)
+        visit.part(name, part).set_input_files(car_file(width=320, height=480))
+        visit.page.wait_for_function(
+            "name => JSON.stringify(history.state?.[name])?.includes('data:image')", arg=name
+        )
+        visit.page.reload()
+        visit.settle()
+        assert visit.asked("/compress.json") == 0
+        found = re.search(pattern, copied(visit, name))
+        assert found is not None
+        assert size_of(coded, found[1]) == PORTRAIT
+
+
+def test_a_kept_portrait_is_shared_as_a_portrait(visiting: Open, coded: str) -> None:
+    with visiting(coded, permissions=CLIPBOARD) as visit:
+        visit.open("edit?car=3-0")
+        visit.part("edit", "photo").set_input_files(car_file(width=320, height=480))
+        kept = visit.page.locator("#garage").get_by_role("button", name="Your photograph")
+        visit.settle()
+        visit.panel("edit").get_by_role("button", name="Keep it").click()
+        expect(kept).to_be_visible()
+        visit.open("sample?seed=7")
+        kept.click()
+        visit.page.locator("dialog#car").get_by_role("button", name="Copy link").click()
+        expect(visit.page.locator("#notice")).to_have_text("Link copied.")
+        link = visit.page.evaluate("() => navigator.clipboard.readText()")
+        assert size_of(coded, link.rpartition("/")[2]) == PORTRAIT
 
 
 @pytest.mark.parametrize("fragment", ["edit?car=3-0", "interpolate?cars=3-0,8-0", "sample?seed=7"])

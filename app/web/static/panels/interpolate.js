@@ -29,8 +29,8 @@ export function interpolatePanel(root, context) {
   let frames = [];
   let selected = 0;
   let player = 0;
-  /** The drawn car that a path has had to have as a second one, until there is another. */
-  let filler = null;
+  /** The cars that nobody chose, as addresses have them: a path has had to have two. */
+  const unchosen = new Set(DEFAULT.split(","));
 
   const position = () => Number(parts.position.value);
 
@@ -201,6 +201,19 @@ export function interpolatePanel(root, context) {
   onChosen(parts.camera, replaceByPhoto);
   onChosen(parts.photos, addPhotos);
 
+  /** Make a car the first one of the path. */
+  const startFrom = guarded(async (car) => {
+    const rest = cars.length ? cars.slice(1) : [unchosenCar()];
+    parts.position.value = 0;
+    await setCars([car, ...rest], 0);
+  });
+
+  function unchosenCar() {
+    const car = carOf(newDraw());
+    unchosen.add(carToText(car));
+    return car;
+  }
+
   /** The link says all of the path: whoever asks for it lets its photographs into it. */
   async function link() {
     const path = cars;
@@ -252,18 +265,16 @@ export function interpolatePanel(root, context) {
     receive: addPhotos,
     /** Make a car the last one of the path. */
     add: guarded(async (car) => {
-      if (!cars.length) filler = carOf(newDraw());
-      const path = cars.length ? cars.filter((each) => each !== filler) : [];
-      if (path.length >= MOST_CARS) return say(`The path has ${MOST_CARS} cars, which is the most.`, 8);
-      const next = [...path, car];
-      return setCars(next.length < 2 ? [...next, filler] : next, next.length - 1);
+      if (cars.length >= MOST_CARS) {
+        remember();
+        return say(`The path has ${MOST_CARS} cars, which is the most.`, 8);
+      }
+      const path = cars.length > 2 ? cars : cars.filter((each) => !unchosen.has(carToText(each)));
+      if (!path.length) return startFrom(car);
+      parts.position.value = 1;
+      return setCars([...path, car], path.length);
     }),
-    /** Make a car the first one of the path. */
-    startFrom: guarded(async (car) => {
-      const rest = cars.length ? cars.slice(1) : [carOf(newDraw())];
-      parts.position.value = 0;
-      await setCars([car, ...rest], 0);
-    }),
+    startFrom,
     /** Take a path through these cars. */
     through: guarded(async (list) => {
       parts.position.value = 0;

@@ -27,7 +27,6 @@ export function reconstructPanel(root, context) {
   const crop = new Crop(parts.crop, () => sendAtRest());
   let photograph = null;
   let car = null;
-  let sent = null;
 
   const send = latestOnly(guarded(async () => {
     const { picture: canvas, name, bytes: own } = photograph;
@@ -37,14 +36,13 @@ export function reconstructPanel(root, context) {
     showRequest(request);
     const { images, latents, psnr, ssim, likeness } = await ask(request);
     parts.remark.textContent = remarkOn(likeness?.[0]);
-    sent = file;
     parts.originalSize.textContent = `${width} × ${height} pixels${name && ` of ${name}`}, ${bytes(own)}`;
     parts.psnr.textContent = `${psnr[0].toFixed(1)} dB`;
     parts.ssim.textContent = ssim[0].toFixed(2);
     parts.ratio.textContent = "…";
-    const image = await loadImage(images[0]);
+    const [image, photo] = await Promise.all([loadImage(images[0]), urlOfFile(file)]);
     const box = boxInside({ width, height }, size);
-    showCar(carOfPhoto(latents[0], images[0], file), shrunk(image, Math.max(image.width, image.height), box));
+    showCar(carOfPhoto(latents[0], images[0], photo), shrunk(image, Math.max(image.width, image.height), box));
     await compare(car, own);
   }));
 
@@ -75,10 +73,9 @@ export function reconstructPanel(root, context) {
   }
 
   /** In the address stands what was shared; what was not is for this browser alone. */
-  async function remember() {
+  function remember() {
     const code = car && carToText(car);
-    const kept = car?.own && sent ? { photo: await urlOfFile(sent), bytes: photograph.bytes } : {};
-    writeAddress("reconstruct", { code }, kept);
+    writeAddress("reconstruct", { code }, car?.own ? { photo: car.photo, bytes: photograph.bytes } : {});
   }
 
   function take(next) {
@@ -127,7 +124,7 @@ export function reconstructPanel(root, context) {
     holds: true,
     link: async () => {
       const url = await shared(car);
-      await remember();
+      remember();
       return url;
     },
     picture: (type) => fileOf(picture.still(SAVED_EDGE), type, 0.9),
