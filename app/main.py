@@ -24,7 +24,7 @@ from app.images.decode import configure_pillow
 from app.images.worker_pool import WorkerPool
 from app.inference.codes import Codes, open_codes
 from app.inference.older_models import OlderModels
-from app.inference.session import BATCH_ROWS, CPU, SessionSpec
+from app.inference.session import BATCH_ROWS, SessionSpec
 from app.inference.vae import Vae, load_vae
 from app.model.manifest import ModelFolder, read_model_folder
 from app.server.compression import Compression
@@ -205,8 +205,10 @@ def _load(state: AppState) -> tuple[Vae, Codes | None, OlderModels]:
     )
     codes = open_codes(
         folder,
-        vae.graphs.decoder,
-        refines=vae.refines and vae.graphs.provider == CPU,  # a GPU does it sooner
+        vae.graphs,
+        refines=vae.refines,
+        max_pixels=settings.max_pixels,
+        decode_timeout=settings.decode_timeout,
         max_queue_rows=settings.max_pack_rows,
         queue_timeout=settings.queue_timeout,
         observer=state.metrics,

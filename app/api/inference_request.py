@@ -1,7 +1,8 @@
 """Inference requests: what one is served with, the format it wants, its body, and its decoded images."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -198,11 +199,21 @@ class InferenceRequest(Request):
         return image
 
     async def _read(self, read: Callable[[bytes], Result], files: Sequence[bytes]) -> list[Result]:
-        """Decode files beside the event loop; what is wrong with one is told with its place."""
-        try:
+        """Decode files beside the event loop."""
+        with self.naming_images(len(files)):
             return await self.in_pool("decode", read, files)
+
+    @contextmanager
+    def naming_images(self, count: int) -> Iterator[None]:
+        """What is wrong with one of so many images is told with its place.
+
+        Raises:
+            ImageError.
+        """
+        try:
+            yield
         except ItemError as failure:
-            place = f"image {failure.index + 1} of {len(files)}"
+            place = f"image {failure.index + 1} of {count}"
             if isinstance(failure.error, ImageError):
                 raise type(failure.error)(f"{place}: {failure.error}") from failure
             if isinstance(failure.error, TookTooLong):

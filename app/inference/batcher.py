@@ -142,6 +142,11 @@ class Batcher:
             return f"the {self.name} is shutting down"
         return None if self._thread.is_alive() else f"the {self.name} has not been started"
 
+    def check_room(self, rows: int = 1) -> None:
+        """Raises what `submit` would raise at once for so many rows: NotReady or QueueFull."""
+        with self._condition:
+            self._refuse(rows)
+
     async def submit(self, rows: Array, timings: Timings | None = None) -> tuple[Array, ...]:
         """Run rows, in company of others where there are any.
 

@@ -1,6 +1,6 @@
 """Codes: those of the served model are written in a process beside the service; all are read within it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,11 +10,21 @@ from app.images.arrays import ImageArray
 from app.images.other_formats.compare import FormatName
 from app.inference.batcher import BatchObserver
 from app.inference.coder import Coder, read_codec
-from app.inference.packer import PackedImage, Packer, PackerSpec
-from app.inference.session import SessionSpec, decoder_graph, open_sessions, post_filter_graph, refiner_graph
+from app.inference.decoder import Graphs
+from app.inference.packer import Packer
+from app.inference.packer_process import Original, PackedImage, PackerSpec
+from app.inference.session import (
+    CPU,
+    SessionSpec,
+    decoder_graph,
+    encoder_graph,
+    open_sessions,
+    post_filter_graph,
+    refiner_graph,
+)
 from app.model.interpolation import Fade
 from app.model.latents import Latents
-from app.model.manifest import ModelFolder, Precision
+from app.model.manifest import ModelFolder
 from app.timings import Timings
 
 
@@ -55,9 +65,13 @@ class Codes(CodeReader):
         self._packer = packer
 
     @property
-    def refines(self) -> bool:
-        """Whether what writes codes refines latents too."""
-        return self._packer.refines
+    def encodes(self) -> bool:
+        """Whether what writes codes reads files and encodes; see Packer."""
+        return self._packer.encodes
+
+    def check_room(self) -> None:
+        """Raises what Batcher.submit would raise for one image more."""
+        self._packer.batcher.check_room()
 
     def start(self) -> None:
         """Start what writes codes; to be called on the event loop that serves."""
@@ -74,17 +88,14 @@ class Codes(CodeReader):
 
     async def pack(
         self,
-        images: ImageArray,
-        latents: Latents,
-        sizes: Sequence[tuple[int, int]],
+        originals: Sequence[Original],
         budgets: Sequence[int],
         timings: Timings | None = None,
         *,
-        refine: bool = False,
-        others: Collection[FormatName] = (),
+        others: Sequence[FormatName] = (),
     ) -> list[PackedImage]:
         """The codes of images; see Packer.pack."""
-        return await self._packer.pack(images, latents, sizes, budgets, timings, refine=refine, others=others)
+        return await self._packer.pack(originals, budgets, timings, others=others)
 
 
 def faded(
@@ -112,9 +123,11 @@ def faded(
 
 def open_codes(
     folder: ModelFolder,
-    precision: Precision,
+    graphs: Graphs,
     *,
     refines: bool,
+    max_pixels: int,
+    decode_timeout: float,
     max_queue_rows: int,
     queue_timeout: float,
     observer: BatchObserver,
@@ -122,8 +135,10 @@ def open_codes(
     """The codes of a model; None where its folder has none.
 
     Args:
-        precision: of the decoder that is served.
-        refines: whether what writes codes is to refine latents too, on a CPU.
+        graphs: what encoder and decoder are served on: what writes codes encodes on a CPU alone, as a GPU
+            does it sooner.
+        refines: whether it refines latents that it has encoded.
+        max_pixels, decode_timeout: of a file; see PackerSpec.
         max_queue_rows: most images waiting to be packed.
         queue_timeout: seconds that they may wait.
         observer: is told of every run of `packer`.
@@ -135,20 +150,33 @@ def open_codes(
     codec = read_codec(folder)
     if codec is None or files is None:
         return None
-    decoder = decoder_graph(manifest, precision), folder.content(manifest.files.graphs(precision)[1])
     post_filter, session = None, None
     if files.filter is not None:
         post_filter = post_filter_graph(manifest, files.filter), folder.content(files.filter)
         # On a CPU whatever the model runs on: it is a millisecond's work on one image.
         (session,) = open_sessions(dict([post_filter]), SessionSpec("cpu", max_batch_rows=1))
-    refiner = None
-    if refines and manifest.files.refiner is not None:
-        refiner = refiner_graph(manifest, manifest.files.refiner), folder.content(manifest.files.refiner)
-    size = manifest.image_size
+    decoder = (
+        decoder_graph(manifest, graphs.decoder),
+        folder.content(manifest.files.graphs(graphs.decoder)[1]),
+    )
+    encoder, refiner = None, None
+    if graphs.provider == CPU:
+        file = manifest.files.graphs(graphs.encoder)[0]
+        encoder = encoder_graph(manifest, graphs.encoder), folder.content(file)
+        if refines and manifest.files.refiner is not None:
+            file = manifest.files.refiner
+            refiner = refiner_graph(manifest, file), folder.content(file)
     packer = Packer(
-        PackerSpec(files.tag, folder.content(files.tables), decoder, post_filter, refiner),
-        (size.height, size.width, 3),
-        manifest.latent_dim,
+        PackerSpec(
+            files.tag,
+            folder.content(files.tables),
+            decoder,
+            post_filter,
+            encoder,
+            refiner,
+            max_pixels,
+            decode_timeout,
+        ),
         max_queue_rows=max_queue_rows,
         queue_timeout=queue_timeout,
         observer=observer,

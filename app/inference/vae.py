@@ -174,8 +174,12 @@ class Vae(Decoder):
             std = np.exp(0.5 * log_variance)
         check_finite("the encoder gave means", mean)
         check_finite("the encoder gave standard deviations", std)
-        likeness = None if self.atlas is None or self.atlas.likeness is None else self.atlas.likeness(mean)
-        return Posterior(await self.refine(images, mean, timings) if refine else mean, std, likeness)
+        refined = await self.refine(images, mean, timings) if refine else mean
+        return Posterior(refined, std, self.likeness(mean))
+
+    def likeness(self, means: Latents) -> NDArray[np.float64] | None:
+        """What `Posterior.likeness` is of the encoder's own means (N, L) float32."""
+        return None if self.atlas is None or self.atlas.likeness is None else self.atlas.likeness(means)
 
     def expecting(self, images: int) -> AbstractContextManager[None]:
         """To be held while so many images are made ready for `encode`: see Batcher.expecting."""

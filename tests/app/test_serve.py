@@ -105,6 +105,27 @@ async def test_model_files_are_read_once_a_start(settings: Settings, monkeypatch
     assert app.state.app_state.folder is None
 
 
+COUNT_SPARED = """
+import gc
+import uvicorn
+from app.serve import create_worker_app, run
+
+uvicorn.Server.run = lambda self, sockets: None
+{start}
+print(gc.get_freeze_count())
+"""
+
+
+@pytest.mark.parametrize("start", ["run()", "create_worker_app()"])
+def test_what_is_there_at_the_start_is_no_work_for_the_collector(model_folder: Path, start: str) -> None:
+    script = COUNT_SPARED.format(start=start)
+    settings = environment(model_dir=model_folder, device="cpu", port=0)
+    counted = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=settings, capture_output=True, text=True, check=True
+    )
+    assert int(counted.stdout) > 50_000
+
+
 def test_a_port_that_kubernetes_set_is_explained(model_folder: Path) -> None:
     output = refusal(model_dir=model_folder, port="tcp://10.0.0.1:8000")
     assert output.startswith("CAR_VAE_PORT: ")

@@ -80,7 +80,7 @@ def test_two_processes_train_as_one_with_the_same_global_batch(recipe_file: Path
         assert mine == pytest.approx(other, rel=close, abs=close)
     weights, others = (checkpoint.load(tmp_path / name / LATEST)["model"] for name in ("one", "two"))
     assert weights.keys() == others.keys()
-    # Where gradients are next to nothing Adam makes whole steps of what was rounded: two epochs are 14 of 1e-3.
+    # Where gradients are next to nothing Adam makes whole steps of what was rounded: 14 of 1e-3 here.
     for name, value in weights.items():
         assert torch.allclose(value, others[name], rtol=0.01, atol=2e-3), name
 

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
-from app.inference.packer import NICENESS
+from app.inference.packer_process import NICENESS
 from app.model.default_model import default_model_dir
 from tests.performance.client import Answer, Connection, form, percentile, picture, request
 from tests.performance.service import Running, running

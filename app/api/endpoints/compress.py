@@ -1,19 +1,19 @@
 """Endpoint that makes codes of images or of points of the latent space."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import Query
+from numpy.typing import NDArray
 from PIL import Image
 from starlette.responses import Response
 
 from app.api.content_negotiation import Format
 from app.api.inference_request import InferenceRequest
 from app.api.openapi import BODY_ERRORS, QUEUE_ERRORS, answers, image_bodies, json_body, problems
-from app.api.points import images_of, points_in_body
+from app.api.points import Points, images_of, points_in_body
 from app.api.responses import data_url, file_response, json_response
 from app.api.routing import InferenceRoute, Router
 from app.api.schemas import CompressAnswer, CompressQuery, LatentsBody, PicturesForm
@@ -23,8 +23,7 @@ from app.images.arrays import ImageArray
 from app.images.letterbox import fit
 from app.images.other_formats.compare import OtherFormat
 from app.inference.codes import Codes
-from app.inference.packer import PackedImage
-from app.model.latents import Latents
+from app.inference.packer_process import Original, PackedImage
 from app.server.disconnect import CancelOnDisconnect
 
 router = Router(route_class=InferenceRoute, tags=["model"], default_response_class=Response)
@@ -48,67 +47,62 @@ async def compress(request: InferenceRequest, query: Annotated[CompressQuery, Qu
         raise NotOffered(f"{request.vae.manifest.id} has no codes")
     if query.refine:
         request.vae.check_refines()
+    codes.check_room()  # rather than receive a body only to refuse it
+    sent = await _sent(request)
+    _check_bin(request, query, len(sent.latents) if isinstance(sent, Points) else len(sent))
     with CancelOnDisconnect(request):
-        of = await _originals(request, query, codes)
-        packed = await codes.pack(
-            of.images,
-            of.latents,
-            of.sizes,
-            query.bytes,
-            request.timings,
-            refine=of.refine,
-            others=query.others,
-        )
+        originals, likeness = await _originals(request, query, codes, sent)
+        with request.naming_images(len(originals)):
+            packed = await codes.pack(originals, query.bytes, request.timings, others=query.others)
         request.count_codes("written", [len(code.code) for image in packed for code in image.codes])
         if request.format == "bin":
             return file_response(request, packed[0].codes[0].code)
+        encoded = [image.encoded for image in packed if image.encoded is not None]
+        if encoded:
+            likeness = request.vae.likeness(np.stack(encoded))
         items = [await _item(request, query, image) for image in packed]
-        for item, likely in zip(items, of.likeness, strict=True):
-            item["likeness"] = likely
+        for number, item in enumerate(items):
+            item["likeness"] = None if likeness is None else round(float(likeness[number]), 4)
         return json_response(request, {"items": items})
 
 
-@dataclass(frozen=True, eq=False)
-class Originals:
-    """What is to be coded.
-
-    Attributes:
-        images: (N, height, width, 3) uint8.
-        latents: (N, L) float32.
-        refine: whether these are to be refined yet.
-        sizes: width and height of each without its border.
-        likeness: of each, as Posterior has it; None where nobody has asked for it.
-    """
-
-    images: ImageArray
-    latents: Latents
-    refine: bool
-    sizes: Sequence[tuple[int, int]]
-    likeness: Sequence[float | None]
+Likeness = NDArray[np.float64] | None
+"""Of each image, as Posterior has it; None where nobody has asked for it."""
 
 
-async def _originals(request: InferenceRequest, query: CompressQuery, codes: Codes) -> Originals:
+async def _sent(request: InferenceRequest) -> Points | list[bytes]:
+    """The points or the files in a body."""
     if request.has_json or request.has_npy:
         points, _ = await points_in_body(request, LatentsBody)
-        _check_bin(request, query, len(points.latents))
-        images = await images_of(request, points)
+        return points
+    return await request.image_files()
+
+
+async def _originals(
+    request: InferenceRequest, query: CompressQuery, codes: Codes, sent: Points | list[bytes]
+) -> tuple[list[Original], Likeness]:
+    """What is to be coded, and the likeness where that is known before."""
+    refine = request.vae.refines if query.refine is None else query.refine
+    if isinstance(sent, Points):
+        images = await images_of(request, sent)
         _, height, width, _ = images.shape
-        boxes = [request.reader.box(each) for each in points.contents] if request.reader else []
+        boxes = [request.reader.box(each) for each in sent.contents] if request.reader else []
         sizes = [(right - left, bottom - top) for left, top, right, bottom in boxes]
         if request.decoder is request.vae:
             sizes = sizes or [(width, height)] * len(images)
-            return Originals(images, points.latents, False, sizes, [None] * len(images))
+            return [Original(*each) for each in zip(images, sizes, sent.latents, strict=True)], None
         # The latents of another model mean nothing to this one, but their images do.
         request.take_served()
         images = await _fitted(request, images, boxes)
+    elif codes.encodes:
+        return [Original(file, refine=refine) for file in sent], None
     else:
-        files = await request.image_files()
-        _check_bin(request, query, len(files))
-        images, sizes = await request.decode_sized(files)
-    refine = request.vae.refines if query.refine is None else query.refine
-    posterior = await request.vae.encode(images, request.timings, refine=refine and not codes.refines)
-    likeness = [None] * len(images) if posterior.likeness is None else posterior.likeness.round(4).tolist()
-    return Originals(images, posterior.mean, refine and codes.refines, sizes, likeness)
+        images, sizes = await request.decode_sized(sent)
+    if codes.encodes:
+        return [Original(*each, refine=refine) for each in zip(images, sizes, strict=True)], None
+    posterior = await request.vae.encode(images, request.timings, refine=refine)
+    originals = [Original(*each) for each in zip(images, sizes, posterior.mean, strict=True)]
+    return originals, posterior.likeness
 
 
 async def _fitted(

@@ -1,5 +1,6 @@
 """Requests to a service on the tiny model, and what is read of its answers."""
 
+import asyncio
 import base64
 from typing import Any
 
@@ -48,3 +49,33 @@ def check_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
     assert "total;dur=" in answer.headers["server-timing"]
     assert ("errors" in problem) == (status == 422)
     return problem
+
+
+async def lost_request(client: httpx.AsyncClient, path: str, *pieces: bytes) -> list[Any]:
+    """Post a body, its pieces 0.1 s apart, and close the connection; gives what comes back."""
+    left = list(pieces)
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        if not left:
+            return {"type": "http.disconnect"}
+        if len(left) < len(pieces):
+            await asyncio.sleep(0.1)
+        return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"image/jpeg")] if any(pieces) else []
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "query_string": b"",
+        "headers": headers,
+        "root_path": "",
+    }
+    transport = client._transport
+    assert isinstance(transport, httpx.ASGITransport)
+    await transport.app(scope, receive, send)
+    return sent

@@ -1,6 +1,9 @@
 """Codes over HTTP, on a real (tiny) model: written by /compress, and read wherever latents are taken."""
 
+import asyncio
 import base64
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from app.codes.codec import CodeCodec
 from app.codes.wire import from_text, seal, tag_of, to_text
@@ -17,7 +21,7 @@ from app.images.quality import psnr, ssim
 from app.model.latents import standard_draws
 from tests.app.codes.tiny_codes import tiny_tables
 from tests.app.conftest import Serve, state_behind
-from tests.images import array_of, file_of, photograph
+from tests.images import announced_png, array_of, file_of, photograph
 from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH, filtered_by_tiny_model, write_tiny_model
 
 CODEC = CodeCodec(tiny_tables(), tag_of(1))
@@ -117,6 +121,74 @@ async def test_latents_of_pictures_are_refined_unless_it_is_declined(coding: htt
         found = CODEC.latent(CODEC.unpack(from_text(item["codes"][0])))
         assert np.abs(found - latent).max() < step
     assert np.abs(np.subtract(*encoded)).max() > 2 * step
+
+
+@pytest.mark.parametrize("refine", ["", "?refine=false"])
+async def test_where_the_model_is_on_a_gpu_the_service_itself_reads_and_encodes(
+    serve: Serve, folder: Path, coding: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, refine: str
+) -> None:
+    expected = await compressed(coding, refine, WIDE, TALL)
+    monkeypatch.setattr("app.inference.codes.CPU", "of this machine it is not")
+    async with serve(model_dir=folder) as client:
+        assert not state_behind(client).codes.encodes
+        assert await compressed(client, refine, WIDE, TALL) == expected
+        answer = await client.post("/compress", files=uploads(WIDE, TALL[:100]))
+        assert problem(answer) == (400, "unreadable-picture")
+        assert answer.json()["detail"].startswith("image 2 of 2: ")
+
+
+@pytest.mark.parametrize(
+    ("files", "expected", "place"),
+    [
+        ([WIDE, WIDE[:300], b"no picture"], (400, "unreadable-picture"), "image 2 of 3: "),
+        ([b"no picture", WIDE], (415, "unsupported-picture"), "image 1 of 2: "),
+        ([WIDE, announced_png(9000, 9000)], (413, "picture-too-large"), "image 2 of 2: "),
+    ],
+    ids=["damaged", "no picture", "too large"],
+)
+async def test_the_first_picture_that_cannot_be_read_is_named_as_elsewhere(
+    coding: httpx.AsyncClient, files: list[bytes], expected: tuple[int, str], place: str
+) -> None:
+    answer = await coding.post("/compress", files=uploads(*files))
+    assert problem(answer) == expected
+    assert answer.json()["detail"].startswith(place)
+    elsewhere = await coding.post("/encode", files=uploads(*files))
+    assert problem(elsewhere) == expected
+    assert answer.json()["detail"] == elsewhere.json()["detail"]
+    assert len(await compressed(coding)) == 1
+
+
+async def test_a_picture_that_takes_too_long_stops_no_other(serve: Serve, folder: Path) -> None:
+    large = file_of(Image.new("RGB", (8000, 8000)))
+    async with serve(model_dir=folder, max_pixels=10**9, decode_timeout=0.05) as client:
+        before = await compressed(client)
+        slow, after = await asyncio.gather(
+            client.post("/compress", files=uploads(WIDE, large)), compressed(client)
+        )
+        assert problem(slow) == (400, "unreadable-picture")
+        assert slow.json()["detail"] == "image 2 of 2: it takes more than 0.05 s to decode"
+        assert after == before
+
+
+async def test_a_full_queue_refuses_before_the_pictures_are_sent(serve: Serve, folder: Path) -> None:
+    async def unsent() -> AsyncIterator[bytes]:
+        pytest.fail("the body is read")
+        yield b""
+
+    async with serve(model_dir=folder, max_items=2) as client:
+        await compressed(client)
+        packer = state_behind(client).codes._packer
+        os.kill(packer._process.pid, signal.SIGSTOP)
+        waiting = [asyncio.ensure_future(compressed(client)) for _ in range(5)]
+        while packer.batcher._running is None or packer.batcher.queued_rows < 4:
+            await asyncio.sleep(0)
+        headers = {"Content-Type": "image/jpeg"}
+        refused = await client.post("/compress", content=unsent(), headers=headers)
+        assert problem(refused) == (429, "queue-full")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert (await client.post("/encode", files=uploads(WIDE))).status_code == 200
+        os.kill(packer._process.pid, signal.SIGCONT)
+        assert [len(each) for each in await asyncio.gather(*waiting)] == [1] * 5
 
 
 async def test_images_show_what_each_code_decodes_to(coding: httpx.AsyncClient) -> None:

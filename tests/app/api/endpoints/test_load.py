@@ -1,9 +1,10 @@
 """A model that is busy, broken or gone."""
 
 import asyncio
+import os
+import signal
 import threading
-from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import httpx
 import pytest
@@ -16,8 +17,10 @@ from tests.app.api.requests import (
     LATENTS,
     check_problem,
     form,
+    lost_request,
 )
 from tests.app.conftest import Serve, state_behind
+from tests.tiny_model import write_tiny_model
 
 
 async def test_a_full_queue_refuses_at_the_door(client: httpx.AsyncClient) -> None:
@@ -70,9 +73,7 @@ async def test_rows_of_a_lost_client_are_skipped(client: httpx.AsyncClient) -> N
     gate = Gate(client)
     running = asyncio.ensure_future(client.post("/decode", json={"latents": LATENTS[:1]}))
     await gate.wait_until_entered()
-    sent: list[Any] = []
-    await lost_request(client, sent)
-    assert sent == []
+    assert await lost_request(client, "/sample", b"") == []
     gate.release.set()
     assert (await running).status_code == 200
     await gate.end()
@@ -81,27 +82,21 @@ async def test_rows_of_a_lost_client_are_skipped(client: httpx.AsyncClient) -> N
     assert 'car_vae_requests_total{endpoint="/sample",status="499"} 1.0' in metrics
 
 
-async def lost_request(client: httpx.AsyncClient, sent: list[Any]) -> None:
-    """A POST /sample whose client closes the connection once it has sent the body."""
-    messages: Iterator[dict[str, Any]] = iter([{"type": "http.request", "body": b"", "more_body": False}])
-
-    async def receive() -> dict[str, Any]:
-        return next(messages, {"type": "http.disconnect"})
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/sample",
-        "query_string": b"",
-        "headers": [],
-        "root_path": "",
-    }
-    transport = client._transport
-    assert isinstance(transport, httpx.ASGITransport)
-    await transport.app(scope, receive, send)
+async def test_a_client_that_sends_slowly_and_goes_is_noticed(serve: Serve, tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path / "tiny-vae" / "1", codes=True)
+    async with serve(model_dir=folder) as client:
+        assert (await client.post("/compress", files=form(JPEG))).status_code == 200
+        packer = state_behind(client).codes._packer
+        os.kill(packer._process.pid, signal.SIGSTOP)
+        running = asyncio.ensure_future(client.post("/compress", files=form(JPEG)))
+        while packer.batcher._running is None:
+            await asyncio.sleep(0)
+        assert await lost_request(client, "/compress", JPEG[:500], JPEG[500:900], JPEG[900:]) == []
+        os.kill(packer._process.pid, signal.SIGCONT)
+        assert (await running).status_code == 200
+        metrics = (await client.get("/metrics")).text
+    assert 'car_vae_requests_total{endpoint="/compress",status="499"} 1.0' in metrics
+    assert 'car_vae_batch_rows_sum{graph="packer"} 2.0' in metrics
 
 
 async def test_images_that_wait_for_threads_are_bounded(
