@@ -114,7 +114,10 @@ class Settings(BaseSettings):
         "closed. Keep it below the limit of open files.",
     )
     decode_timeout: float = Field(
-        default=10.0, gt=0, description="Seconds that the decoding of one picture may take."
+        default=10.0,
+        gt=0,
+        description="Seconds that the decoding of one picture may take; where it becomes a code, of the"
+        " processor's time.",
     )
     max_batch_rows: int | None = Field(
         default=None,
