@@ -4,7 +4,6 @@ import base64
 import io
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -14,9 +13,8 @@ from PIL import Image
 from playwright.sync_api import FilePayload, Locator, ViewportSize, expect
 
 from tests.e2e.conftest import serving
-from tests.e2e.page.visits import DESKTOP, PHONE, Open, Visit, expect_other_pixels, pixels, set_slider
+from tests.e2e.page.visits import AXE, DESKTOP, PHONE, Open, Visit, expect_other_pixels, pixels, set_slider
 
-AXE = Path(__file__).parents[1] / "node_modules" / "axe-core" / "axe.min.js"
 OF_MODEL = "(&model=car-vae/3)?"
 DASH, SIGMA = "\N{EN DASH}", "\N{GREEK SMALL LETTER SIGMA}"
 NAMES = [

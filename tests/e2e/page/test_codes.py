@@ -14,8 +14,7 @@ from PIL import Image
 from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.page.compress import STOPS, client, codes_of, open_compress, part, picture, shown
-from tests.e2e.page.test_failures import REFUSED
-from tests.e2e.page.visits import PHONE, Open, set_slider
+from tests.e2e.page.visits import PHONE, REFUSED, Open, set_slider
 
 __all__ = ["client"]
 

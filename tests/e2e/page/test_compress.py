@@ -23,9 +23,7 @@ from tests.e2e.page.compress import (
     picture,
     shown,
 )
-from tests.e2e.page.test_everyone import AXE
-from tests.e2e.page.test_failures import REFUSED
-from tests.e2e.page.visits import DESKTOP, PHONE, Open, set_slider
+from tests.e2e.page.visits import AXE, DESKTOP, PHONE, REFUSED, Open, set_slider
 
 __all__ = ["client"]
 

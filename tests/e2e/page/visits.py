@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from PIL import Image
@@ -17,6 +18,8 @@ PHONE: ViewportSize = {"width": 390, "height": 844}
 PANELS = ("interpolate", "sample", "edit", "reconstruct")
 PATIENCE = 30_000
 """Milliseconds; a machine may be busy with other things."""
+REFUSED = "Failed to load resource: the server responded with a status of "
+AXE = Path(__file__).parents[1] / "node_modules" / "axe-core" / "axe.min.js"
 
 
 def car_file(seed: int = 1, width: int = 480, height: int = 320, name: str = "car.jpg") -> FilePayload:

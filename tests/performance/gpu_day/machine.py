@@ -15,7 +15,7 @@ from app.errors import ModelFolderError, ProviderUnavailable
 from app.model.manifest import read_model_folder
 from model_training.distributed import world
 from model_training.torch_utils import has_bf16
-from tests.performance.gpu import cuda_device, describe_card
+from tests.performance.gpu.card import cuda_device, describe_card
 from tests.performance.machine import describe_machine
 
 

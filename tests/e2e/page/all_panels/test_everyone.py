@@ -1,13 +1,13 @@
 """The page for everyone: by keyboard, on a phone, in dark, with names, focus and few announcements."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import ViewportSize, expect
 
 from tests.e2e.page.visits import (
+    AXE,
     DESKTOP,
     PANELS,
     PHONE,
@@ -18,8 +18,6 @@ from tests.e2e.page.visits import (
     pixels,
     set_slider,
 )
-
-AXE = Path(__file__).parents[1] / "node_modules" / "axe-core" / "axe.min.js"
 
 
 def test_everything_by_keyboard(visit: Visit) -> None:

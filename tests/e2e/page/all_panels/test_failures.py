@@ -9,6 +9,7 @@ from playwright.sync_api import BrowserContext, FilePayload, Route, expect
 
 from tests.e2e.conftest import serving
 from tests.e2e.page.visits import (
+    REFUSED,
     Open,
     Visit,
     car_file,
@@ -21,7 +22,6 @@ from tests.e2e.page.visits import (
 
 KEY = "a key of twenty signs"
 DAMAGED = "This link is damaged"
-REFUSED = r"Failed to load resource: the server responded with a status of "
 
 
 @pytest.fixture(scope="module")

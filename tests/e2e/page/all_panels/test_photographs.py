@@ -7,12 +7,11 @@ import pytest
 from PIL import Image
 from playwright.sync_api import FilePayload, expect
 
-from tests.e2e.page.visits import Open, Visit, car_file, expect_pixels, pixels, tiff_file
+from tests.e2e.page.visits import REFUSED, Open, Visit, car_file, expect_pixels, pixels, tiff_file
 from tests.heic import SIDE, heic
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 ORIENTATION = 274
-REFUSED = "Failed to load resource: the server responded with a status of "
 BROKEN: FilePayload = {"name": "half.jpg", "mimeType": "image/jpeg", "buffer": car_file()["buffer"][:400]}
 WORDS: FilePayload = {"name": "words.txt", "mimeType": "text/plain", "buffer": b"no picture at all"}
 

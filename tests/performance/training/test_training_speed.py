@@ -11,10 +11,10 @@ from model_training.data.synthetic import draw_cars
 from model_training.distributed import World
 from model_training.networks.loss import negative_elbo
 from model_training.recipe import Recipe
-from tests.performance import training
 from tests.performance.bench.servers import REPOSITORY
-from tests.performance.test_servers import pins
-from tests.performance.training import COMPILED, OURS, PLAIN, Clock, Fitted, Speed, Steps
+from tests.performance.bench.tests.test_servers import pins
+from tests.performance.training.__main__ import COMPILED, OURS, PLAIN, Speed, measure, ratios, table
+from tests.performance.training.contestants import Clock, Fitted, Steps, own_steps, plain_steps
 
 HERE = World(0, 1, torch.device("cpu"))
 RECIPE = Recipe.from_dict(
@@ -44,15 +44,15 @@ def losses(run: Steps, monkeypatch: pytest.MonkeyPatch, module: str) -> list[flo
 
 
 def test_own_steps_are_the_training_of_the_repository_over_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = training.own_steps(RECIPE, IMAGES, HERE, compiled=False)
+    run = own_steps(RECIPE, IMAGES, HERE, compiled=False)
     found = losses(run, monkeypatch, "model_training.train.negative_elbo")
     assert len(found) == 40
     assert np.mean(found[-5:]) < np.mean(found[:5])
 
 
 def test_the_plain_loop_trains_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = training.plain_steps(RECIPE, IMAGES, HERE)
-    found = losses(run, monkeypatch, "tests.performance.training.negative_elbo")
+    run = plain_steps(RECIPE, IMAGES, HERE)
+    found = losses(run, monkeypatch, "tests.performance.training.contestants.negative_elbo")
     assert len(found) == 40
     assert np.mean(found[-5:]) < np.mean(found[:5])
 
@@ -82,7 +82,7 @@ def test_every_contestant_trains_in_every_round_and_a_failure_ends_only_its_own(
 
     left_out: dict[str, str] = {}
     clocks = {name: contestant(name) for name in (OURS, COMPILED, PLAIN)}
-    speeds = training.measure(clocks, 100, 3, left_out)
+    speeds = measure(clocks, 100, 3, left_out)
     assert left_out == {PLAIN: "it broke"}
     assert order[:3] == [COMPILED, PLAIN, OURS]
     assert [speed.round for speed in speeds if speed.name == OURS] == [1, 2, 3]
@@ -94,18 +94,18 @@ def test_ratios_are_formed_within_a_round_and_hours_from_the_median() -> None:
         *(Speed(OURS, number, rate) for number, rate in ((1, 100.0), (2, 200.0), (3, 300.0))),
         *(Speed(PLAIN, number, rate) for number, rate in ((1, 50.0), (2, 50.0))),
     ]
-    found = training.ratios(speeds, OURS, PLAIN)
+    found = ratios(speeds, OURS, PLAIN)
     assert found is not None
     assert (found.least, found.median, found.most) == (2.0, 3.0, 4.0)
-    assert training.ratios(speeds, COMPILED, PLAIN) is None
-    lines = training.table(speeds, epochs=36).splitlines()
+    assert ratios(speeds, COMPILED, PLAIN) is None
+    lines = table(speeds, epochs=36).splitlines()
     assert lines[2].startswith(f"| {OURS} | 200 (100-300) |")
     assert lines[3] == f"| {PLAIN} | 50 | 3 (2-4) |  | 2.00 |"
 
 
 def test_requirements_are_exact_and_of_shared_versions() -> None:
     ours = pins(REPOSITORY / "constraints.txt")
-    theirs = pins(Path(training.__file__).parent / "bench" / "peers" / "pythae_trainer.txt")
+    theirs = pins(Path(__file__).parents[1] / "bench" / "peers" / "pythae_trainer.txt")
     assert all(theirs.values())
     assert not set(theirs) & {"torch", "numpy"}
     assert theirs["cloudpickle"] == ours["cloudpickle"]

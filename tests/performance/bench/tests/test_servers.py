@@ -10,7 +10,7 @@ import pytest
 from tests.performance.bench.servers import OURS, REPOSITORY, SERVERS, Server, interpreter
 
 PEERS = [server for server in SERVERS if not server.ours]
-FOLDER = Path(__file__).parent / "bench" / "peers"
+FOLDER = Path(__file__).parents[1] / "peers"
 SHARED = ("fastapi", "uvicorn", "onnxruntime", "pillow", "orjson", "python-multipart", "torch", "onnx")
 """What must not differ between this service and its peers, or the comparison is of versions."""
 

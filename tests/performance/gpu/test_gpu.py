@@ -14,9 +14,25 @@ from app.model.manifest import read_model_folder
 from model_training.backends.torch_backend import DecoderGraph, EncoderGraph
 from model_training.networks.vae import VAE
 from model_training.recipe import ConvVaeConfig
-from tests.performance import gpu
 from tests.performance.bench.report import Summary
-from tests.performance.gpu import WAYS, BoundCall, Device, Figure, Floors, Job, Parity, Way
+from tests.performance.gpu import calls, measure
+from tests.performance.gpu.__main__ import main, report
+from tests.performance.gpu.calls import (
+    WAYS,
+    Array,
+    BoundCall,
+    Device,
+    Job,
+    Reconstruct,
+    Way,
+    jobs,
+    open_graphs,
+    plain_call,
+    torch_call,
+)
+from tests.performance.gpu.card import cuda_device
+from tests.performance.gpu.floors import Floors, limits, measure_floors, operations_per_row
+from tests.performance.gpu.measure import Figure, Parity, climb, mixed_batches, parity
 from tests.tiny_model import HEIGHT, LATENT_DIM, WIDTH, write_tiny_model
 
 ROWS = 8
@@ -29,20 +45,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def every(folder: Path) -> list[Job]:
-    return gpu.jobs(folder, ROWS)
+    return jobs(folder, ROWS)
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "ROUNDS", 1)
-    monkeypatch.setattr(gpu, "ROUND_SECONDS", 0.0)
+    monkeypatch.setattr(measure, "ROUNDS", 1)
+    monkeypatch.setattr(measure, "ROUND_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("quick")
 def test_every_way_gives_at_every_batch_size_what_the_cpu_provider_gives(every: list[Job]) -> None:
     for job in every:
         failed: dict[str, str] = {}
-        figures = gpu.climb(job, Device(), (1, 4, ROWS), WAYS, None, {}, failed)
+        figures = climb(job, Device(), (1, 4, ROWS), WAYS, None, {}, failed)
         assert not failed
         assert {(figure.way, figure.batch) for figure in figures} == {
             (way.name, batch) for way in WAYS for batch in (1, 4, ROWS)
@@ -60,9 +76,9 @@ def test_a_way_that_does_not_work_is_named_and_the_others_go_on(
     def refuse(_: bytes) -> bytes:
         raise RuntimeError("no such kernel\nand much more")
 
-    monkeypatch.setattr(gpu, "to_half", refuse)
+    monkeypatch.setattr(calls, "to_half", refuse)
     failed: dict[str, str] = {}
-    figures = gpu.climb(every[0], Device(), (1,), (WAYS[1], WAYS[-1]), None, {}, failed)
+    figures = climb(every[0], Device(), (1,), (WAYS[1], WAYS[-1]), None, {}, failed)
     assert [figure.way for figure in figures] == [WAYS[1].name]
     assert failed == {f"encode, {WAYS[-1].name}": "RuntimeError: no such kernel"}
 
@@ -76,18 +92,18 @@ def test_a_call_that_fails_is_named_with_its_batch(every: list[Job]) -> None:
     model = VAE(ConvVaeConfig(WIDTH, HEIGHT, (4, 8), LATENT_DIM)).eval()
     model.decoder = Broken()  # type: ignore[assignment]
     failed: dict[str, str] = {}
-    assert gpu.climb(every[1], Device(), (1, 2), (), model, {"torch": None}, failed) == []
+    assert climb(every[1], Device(), (1, 2), (), model, {"torch": None}, failed) == []
     assert failed == {f"decode, torch, batch of {rows}": "RuntimeError: out of memory" for rows in (1, 2)}
 
 
 def test_bound_rows_follow_their_buffer_and_go_through_both_graphs(every: list[Job]) -> None:
     job = every[2]
-    sessions = gpu.open_graphs(job, WAYS[1], Device())
+    sessions = open_graphs(job, WAYS[1], Device())
     call = BoundCall(job, sessions, job.rows[:2], Device(), graph_id=1)
     first = call()[0].copy()
     call.rows.copy_(torch.from_numpy(job.rows[2:4]))
     second = call()[0]
-    expected = gpu.plain_call(job, sessions, job.rows[2:4])()[0]
+    expected = plain_call(job, sessions, job.rows[2:4])()[0]
     np.testing.assert_array_equal(second, expected)
     assert not np.array_equal(first, second)
 
@@ -98,11 +114,11 @@ def test_torch_stands_beside_and_other_weights_show_in_the_parity(every: list[Jo
     model = VAE(ConvVaeConfig(WIDTH, HEIGHT, (4, 8), LATENT_DIM)).eval()
     for job in every:
         failed: dict[str, str] = {}
-        figures = gpu.climb(job, Device(), (2,), (), model, {"torch": None}, failed)
+        figures = climb(job, Device(), (2,), (), model, {"torch": None}, failed)
         assert not failed
         assert [figure.way for figure in figures] == ["torch"]
         assert figures[0].parity.decibels < 40
-    call = gpu.torch_call(gpu.Reconstruct(model), None, every[2].rows, Device())
+    call = torch_call(Reconstruct(model), None, every[2].rows, Device())
     with torch.inference_mode():
         mean = EncoderGraph(model)(torch.from_numpy(every[2].rows))[0]
         expected = DecoderGraph(model)(mean).numpy()
@@ -113,12 +129,12 @@ def test_parity_is_in_grey_levels_for_pictures_and_relative_for_latents() -> Non
     grey = np.full((1, 2, 2, 3), 100, np.uint8)
     other = grey.copy()
     other[0, 0, 0, 0] = 97
-    found = gpu.parity(grey, other)
+    found = parity(grey, other)
     assert found.most == 3
     assert found.decibels == pytest.approx(10 * math.log10(255**2 / (9 / 12)))
-    assert gpu.parity(grey, grey) == Parity(math.inf, 0.0)
+    assert parity(grey, grey) == Parity(math.inf, 0.0)
     latents = np.array([[2.0, -2.0]], np.float32)
-    assert gpu.parity(latents, latents * np.float32(0.99)).decibels == pytest.approx(40, abs=1e-3)
+    assert parity(latents, latents * np.float32(0.99)).decibels == pytest.approx(40, abs=1e-3)
 
 
 def test_operations_count_each_weight_where_it_is_applied() -> None:
@@ -147,22 +163,22 @@ def test_operations_count_each_weight_where_it_is_applied() -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]).SerializeToString()
     conv, transposed, dense = 2 * 300 * 4 * 3, 2 * 32 * 4 * 3, 2 * 350
-    assert gpu.operations_per_row(model) == conv + transposed + dense
+    assert operations_per_row(model) == conv + transposed + dense
 
 
 def test_limits_are_the_slower_copy_and_the_products(every: list[Job]) -> None:
     job = every[0]
-    operations = gpu.operations_per_row(job.models[0])
+    operations = operations_per_row(job.models[0])
     assert operations > 0
     taken, given = WIDTH * HEIGHT * 3, 2 * 4 * LATENT_DIM
     floors = Floors(taken * 1000.0, given * 500.0, {"float32": operations * 40.0})
-    row = gpu.limits(job, floors)
+    row = limits(job, floors)
     assert row[:3] == ["encode", f"{taken:,}", f"{given:,}"]
     assert row[4:] == ["500", "40"]
 
 
 def test_floors_are_measured() -> None:
-    floors = gpu.measure_floors(Device(), 1 << 12, 16)
+    floors = measure_floors(Device(), 1 << 12, 16)
     assert min(floors.to_device, floors.to_host, *floors.operations.values()) > 0
     assert torch.get_float32_matmul_precision() == "highest"
 
@@ -170,20 +186,20 @@ def test_floors_are_measured() -> None:
 def test_memory_is_read_after_each_block_of_batches_that_fit(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpu, "MEMORY_BATCHES", 10)
+    monkeypatch.setattr(measure, "MEMORY_BATCHES", 10)
     manifest = read_model_folder(folder).manifest
     graph = decoder_graph(manifest)
     (session,) = open_sessions({graph: (folder / "decoder.onnx").read_bytes()}, SessionSpec("cpu", 4))
     sizes: list[int] = []
     whole = Session.run
 
-    def remember(own: Session, rows: gpu.Array) -> tuple[gpu.Array, ...]:
+    def remember(own: Session, rows: Array) -> tuple[Array, ...]:
         sizes.append(len(rows))
         return whole(own, rows)
 
     monkeypatch.setattr(Session, "run", remember)
     rows = np.zeros((4, LATENT_DIM), np.float32)
-    assert gpu.mixed_batches([session], [rows], lambda: len(sizes)) == [10, 20, 30, 40, 50, 60]
+    assert mixed_batches([session], [rows], lambda: len(sizes)) == [10, 20, 30, 40, 50, 60]
     assert set(sizes) == {1, 2, 3, 4}
 
 
@@ -194,7 +210,7 @@ def test_the_report_names_card_driver_and_date_over_every_table(every: list[Job]
     ]
     floors = Floors(25e9, 20e9, {"float32": 50e12, "TF32": 400e12})
     head = {"GPU": "Card X, driver 1.2", "date": "2030-01-01"}
-    text = gpu.report(head, figures, floors, every, [100 << 20, 100 << 20, 103 << 20], {"decode, Y": "why"})
+    text = report(head, figures, floors, every, [100 << 20, 100 << 20, 103 << 20], {"decode, Y": "why"})
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert len(headings) == 3
     assert all("(Card X, driver 1.2, 2030-01-01)" in line for line in headings)
@@ -211,8 +227,8 @@ def test_on_the_cpu_options_of_cuda_are_left_out() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
 def test_without_a_card_it_refuses_in_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ProviderUnavailable):
-        gpu.cuda_device(folder, read_model_folder(folder).manifest)
-    assert gpu.main(["--model-dir", str(folder)]) == 1
+        cuda_device(folder, read_model_folder(folder).manifest)
+    assert main(["--model-dir", str(folder)]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("error: ")

@@ -1,0 +1,1 @@
+"""The speed of a training step beside two usual ways to train."""
