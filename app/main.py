@@ -206,6 +206,7 @@ def _load(state: AppState) -> tuple[Vae, Codes | None, OlderModels]:
     codes = open_codes(
         folder,
         vae.graphs,
+        state.is_calm,
         refines=vae.refines,
         max_pixels=settings.max_pixels,
         decode_timeout=settings.decode_timeout,

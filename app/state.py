@@ -56,6 +56,11 @@ class AppState:
             raise NotReady("the service is starting")
         return self.vae, self.pool
 
+    def is_calm(self) -> bool:
+        """Whether no image waits for a thread and no row for a run; may be asked on any thread."""
+        vae, pool = self.vae, self.pool
+        return not (vae and any(vae.queued_rows().values())) and not (pool and pool.has_waiting)
+
     def readable(self) -> list[str]:
         """The ids of all models of which codes are read, the served one first."""
         vae, _ = self.parts()

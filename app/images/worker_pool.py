@@ -123,6 +123,11 @@ class WorkerPool:
         """Threads that have been given up and not come back."""
         return len(self._lost)
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether there are more items than threads."""
+        return self._items > self._threads
+
     def check(self) -> None:
         """Raises NotReady when there is no thread that could do anything."""
         if not self._workers:

@@ -1,6 +1,6 @@
 """Codes: those of the served model are written in a process beside the service; all are read within it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -124,6 +124,7 @@ def faded(
 def open_codes(
     folder: ModelFolder,
     graphs: Graphs,
+    is_calm: Callable[[], bool],
     *,
     refines: bool,
     max_pixels: int,
@@ -137,6 +138,7 @@ def open_codes(
     Args:
         graphs: what encoder and decoder are served on: what writes codes encodes on a CPU alone, as a GPU
             does it sooner.
+        is_calm: see Packer.
         refines: whether it refines latents that it has encoded.
         max_pixels, decode_timeout: of a file; see PackerSpec.
         max_queue_rows: most images waiting to be packed.
@@ -177,6 +179,7 @@ def open_codes(
             max_pixels,
             decode_timeout,
         ),
+        is_calm,
         max_queue_rows=max_queue_rows,
         queue_timeout=queue_timeout,
         observer=observer,

@@ -6,7 +6,7 @@ import atexit
 import logging
 import multiprocessing
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -61,11 +61,23 @@ class Packer:
     """
 
     def __init__(
-        self, spec: PackerSpec, *, max_queue_rows: int, queue_timeout: float, observer: BatchObserver
+        self,
+        spec: PackerSpec,
+        is_calm: Callable[[], bool],
+        *,
+        max_queue_rows: int,
+        queue_timeout: float,
+        observer: BatchObserver,
     ) -> None:
-        """Put a batcher before the process; for the limits see Batcher."""
+        """Put a batcher before the process; for the limits see Batcher.
+
+        Args:
+            is_calm: whether nothing else of the service waits, which may be asked on any thread; the process
+                stands back in another way then.
+        """
         self.encodes = spec.encoder is not None
         self._spec = spec
+        self._is_calm = is_calm
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
         self.batcher = Batcher(
@@ -130,7 +142,7 @@ class Packer:
     def _ask(self, row: _Row) -> PackedImage | ImageError | TookTooLong:
         try:
             pipe = self._open_pipe()
-            pipe.send((row.original, row.request.budgets, row.request.others))
+            pipe.send(((row.original, row.request.budgets, row.request.others), self._is_calm()))
             if not pipe.poll(LONGEST):
                 raise TimeoutError(f"no answer for {LONGEST:g} s")
             answer: Answer = pipe.recv()

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -91,7 +92,8 @@ Answer = PackedImage | ImageError | str
 
 
 def serve(pipe: Connection, spec: PackerSpec) -> None:
-    """Answer tasks until the other end of the pipe is closed, as it is when the service dies.
+    """Answer tasks, each with whether it is a calm time, until the other end of the pipe is closed, as it is
+    when the service dies.
 
     A file whose reading takes too long ends the process by SIGPROF, a task that does by SIGVTALRM: what is
     stuck may be in the middle of anything. Both limits are of the processor's time, as a process that stands
@@ -103,21 +105,28 @@ def serve(pipe: Connection, spec: PackerSpec) -> None:
     worker = _Worker(spec)
     with contextlib.suppress(OSError):  # a sandbox may forbid it
         os.nice(NICENESS)
+    idle = ThreadPoolExecutor(1, "idle", _become_idle)
     with contextlib.suppress(EOFError, OSError):  # nobody is there any more
         while True:
-            task = pipe.recv()
-            try:
-                answer: Answer = worker.pack(*task)
-            except ImageError as error:
-                answer = error
-            except Exception as error:
-                answer = f"{type(error).__name__}: {error}"
-            pipe.send(answer)
+            task, is_calm = pipe.recv()
+            pipe.send(idle.submit(worker.answer, task).result() if is_calm else worker.answer(task))
     os._exit(0)  # there is nothing to tidy up, and nothing that may keep the process from ending
 
 
+def _become_idle() -> None:
+    """Have what this thread does be no reason for others to wait, or to be woken on another core.
+
+    Linux takes a core that does such work for a free one, and one of mere niceness for a busy one: beside it
+    the threads of a request share what is left, which the slowest hundredth notices. With all cores busy that
+    is the wrong way round, as it keeps work of others from being moved there, and there is no way back for a
+    thread without privileges: hence a thread of its own, for calm times alone.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # it is Linux's own
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
 class _Worker:
-    """What the process works with, on its one thread."""
+    """What the process works with, on one thread at a time."""
 
     def __init__(self, spec: PackerSpec) -> None:
         self._spec = spec
@@ -128,8 +137,16 @@ class _Worker:
             CodeCodec.read(spec.tables, spec.tag), spec.post_filter and _session(spec.post_filter)
         )
 
-    def pack(self, original: Original, budgets: Sequence[int], others: Sequence[FormatName]) -> PackedImage:
-        """Raises ImageError where the file cannot be read."""
+    def answer(self, task: Task) -> Answer:
+        """What becomes of a task."""
+        try:
+            return self._pack(*task)
+        except ImageError as error:
+            return error
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+
+    def _pack(self, original: Original, budgets: Sequence[int], others: Sequence[FormatName]) -> PackedImage:
         signal.setitimer(signal.ITIMER_VIRTUAL, MOST_BUSY)
         image, size = self._read(original)
         latent, encoded = original.latent, None

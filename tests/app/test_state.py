@@ -20,6 +20,10 @@ def test_nothing_is_there_before_the_start() -> None:
         new_state().parts()
 
 
+def test_it_is_calm_before_the_start() -> None:
+    assert new_state().is_calm()
+
+
 def test_nothing_is_given_while_draining() -> None:
     draining = new_state()
     draining.draining = True

@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,9 +83,24 @@ def observer() -> Observer:
     return Observer()
 
 
+class Calm:
+    def __init__(self) -> None:
+        self.now = True
+
+    def __call__(self) -> bool:
+        return self.now
+
+
 @pytest.fixture
-async def packer(folder: ModelFolder, observer: Observer) -> AsyncIterator[Packer]:
-    packer = Packer(spec_of(folder), max_queue_rows=QUEUE_ROWS, queue_timeout=30.0, observer=observer)
+def is_calm() -> Calm:
+    return Calm()
+
+
+@pytest.fixture
+async def packer(folder: ModelFolder, observer: Observer, is_calm: Calm) -> AsyncIterator[Packer]:
+    packer = Packer(
+        spec_of(folder), is_calm, max_queue_rows=QUEUE_ROWS, queue_timeout=30.0, observer=observer
+    )
     packer.batcher.start()
     yield packer
     packer.batcher.close()
@@ -208,7 +224,7 @@ async def test_the_first_file_that_cannot_be_read_is_named_and_the_rest_left(
 
 async def test_a_file_that_takes_too_long_ends_the_process_and_nothing_else(folder: ModelFolder) -> None:
     spec = replace(spec_of(folder), decode_timeout=0.05)
-    packer = Packer(spec, max_queue_rows=QUEUE_ROWS, queue_timeout=30.0, observer=Observer())
+    packer = Packer(spec, Calm(), max_queue_rows=QUEUE_ROWS, queue_timeout=30.0, observer=Observer())
     packer.batcher.start()
     before = await pack_one(packer)
     pid = pid_of(packer)
@@ -218,6 +234,7 @@ async def test_a_file_that_takes_too_long_ends_the_process_and_nothing_else(fold
         await slow
     assert (told.value.index, type(told.value.error)) == (1, TookTooLong)
     check_same(await waiting, before)
+    check_same(await pack_one(packer), before)
     assert pid_of(packer) != pid
     packer.batcher.close()
     packer.close()
@@ -251,6 +268,27 @@ async def test_it_is_started_when_it_is_needed_and_stands_back(packer: Packer) -
     await pack_one(packer)
     own = os.getpriority(os.PRIO_PROCESS, 0)
     assert os.getpriority(os.PRIO_PROCESS, pid_of(packer)) == min(own + NICENESS, 19)
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="stands back so on Linux alone")
+async def test_in_calm_times_a_thread_works_that_the_system_takes_for_none(
+    packer: Packer, is_calm: Calm
+) -> None:
+    def seconds_of_idle() -> float:
+        """What threads of the idle class have had of the processor."""
+        tasks = Path(f"/proc/{pid_of(packer)}/task")
+        idle = [each for each in tasks.iterdir() if os.sched_getscheduler(int(each.name)) == os.SCHED_IDLE]
+        return sum(int((each / "schedstat").read_text().split()[0]) for each in idle) / 1e9
+
+    calm = await pack_one(packer)
+    after_calm = seconds_of_idle()
+    is_calm.now = False
+    busy = await pack_one(packer)
+    assert 0 < after_calm == seconds_of_idle()
+    check_same(busy, calm)
+    is_calm.now = True
+    check_same(await pack_one(packer), calm)
+    assert seconds_of_idle() > after_calm
 
 
 async def test_what_it_cannot_write_fails_alone_and_is_not_told_word_for_word(
@@ -296,7 +334,7 @@ def test_one_whose_service_dies_while_it_works_ends_well(folder: ModelFolder) ->
     process = context.Process(target=serve, args=(theirs, spec_of(folder)))
     process.start()
     theirs.close()
-    ours.send("work")
+    ours.send(((Original(FILES[0]), [40], []), True))
     ours.close()
     process.join(60)
     assert process.exitcode == 0

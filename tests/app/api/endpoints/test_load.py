@@ -31,11 +31,13 @@ async def test_a_full_queue_refuses_at_the_door(client: httpx.AsyncClient) -> No
     waiting = [asyncio.ensure_future(client.post("/decode", json=body)) for _ in range(2)]
     while gate.decoder.queued_rows < 2:
         await asyncio.sleep(0)
+    assert not gate.service.is_calm()
     refused = await client.post("/decode", json=body)
     check_problem(refused, 429)
     assert int(refused.headers["retry-after"]) >= 1
     gate.release.set()
     assert [(await answer).status_code for answer in (running, *waiting)] == [200] * 3
+    assert gate.service.is_calm()
     await gate.end()
 
 
@@ -115,6 +117,8 @@ async def test_images_that_wait_for_threads_are_bounded(
         await asyncio.to_thread(entered.wait, 30)
         refused = await client.post("/encode", files=form(JPEG))
         check_problem(refused, 429)
+        assert not state_behind(client).is_calm()
         assert (await client.get("/health/live")).status_code == 200
         release.set()
         assert (await busy).status_code == 200
+        assert state_behind(client).is_calm()
