@@ -287,14 +287,17 @@ def card(options: argparse.Namespace) -> int:
 def add_fit_codes_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="exported model folder")
     parser.add_argument("--data", required=True, help=f"the training images: {IMAGES}")
+    parser.add_argument("--steps", type=int, help="of the post-filter's training instead of the usual ones")
 
 
 def fit_codes(options: argparse.Namespace) -> int:
     """Fit what codes are written and read by, and record it in the folder's model.json."""
+    from model_training.compression.post_filter import STEPS
     from model_training.compression.post_filter import fit_codes as fit
 
     size = read_model_folder(options.model).manifest.image_size
-    files = fit(options.model, load(options.data, size.width, size.height, CACHE).images)
+    images = load(options.data, size.width, size.height, CACHE).images
+    files = fit(options.model, images, STEPS if options.steps is None else options.steps)
     print(json.dumps(dataclasses.asdict(files), indent=2))
     return 0
 

@@ -43,7 +43,7 @@ FLOOR = 1.0
 """Squared grey levels beneath which no error counts as less."""
 
 
-def fit_codes(folder: Path, images: ImageArray) -> CodeFiles:
+def fit_codes(folder: Path, images: ImageArray, steps: int = STEPS) -> CodeFiles:
     """Fit tables and post-filter of an exported model on training images, and record them in its folder.
 
     Raises:
@@ -53,7 +53,7 @@ def fit_codes(folder: Path, images: ImageArray) -> CodeFiles:
     backend = OnnxBackend(folder)
     data = refined_images(backend, images)
     tables = fit_tables(backend, data)
-    network = fit_post_filter(backend, tables, data)
+    network = fit_post_filter(backend, tables, data, steps)
     return write_codes(folder, tables, export_post_filter(network, backend.width, backend.height))
 
 

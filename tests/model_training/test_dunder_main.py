@@ -139,7 +139,7 @@ def test_codes_are_fitted_and_measured(
     folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, rates = write_tiny_model(tmp_path / "tiny-vae" / "1"), tmp_path / "rates.json"
-    assert commands.main(["fit-codes", str(model), "--data", folder]) == 0
+    assert commands.main(["fit-codes", str(model), "--data", folder, "--steps", "60"]) == 0
     files = read_model_folder(model).manifest.codes
     assert files is not None
     assert json.loads(capsys.readouterr().out) == dataclasses.asdict(files)
