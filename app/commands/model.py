@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from app.codes.codec import CodeImage
 from app.codes.tables import Floats
 from app.commands.codec import open_codec
@@ -12,6 +10,7 @@ from app.errors import InferenceFailed
 from app.images.arrays import ImageArray
 from app.images.decode import configure_pillow, read_sized_image
 from app.inference.coder import Coder, PackedCode
+from app.inference.refiner import run_refiner
 from app.inference.session import (
     GraphSpec,
     Session,
@@ -71,8 +70,7 @@ class Compressor:
         image, shape = read_sized_image(content, size.width, size.height, MAX_PIXELS)
         latents, _ = self.encoder.run(image[None])
         if self.refiner is not None:
-            (refined,) = self.refiner.run(image[None], latents)
-            latents = refined if np.isfinite(refined).all() else latents
+            latents = run_refiner(self.refiner, image[None], latents)
         decode = self.decompressor.decode
         try:
             (packed,) = self.decompressor.coder.pack(image, latents[0], shape, [budget], decode)

@@ -4,7 +4,7 @@ compared with."""
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -24,7 +24,8 @@ NICENESS = 19
 """How far the process stands back when it has started: of a core that others want too Linux gives it a
 hundredth, where 10 would be a tenth, and a slice of that is 4 ms which a request for something else waits."""
 MOST_BUSY = 30.0
-"""Seconds of the processor's time after which it counts as hung; 16 budgets take a tenth of that."""
+"""Seconds of the processor's time after which it counts as hung, but for the reading of a file, which has a
+limit of its own; 16 budgets take a tenth of that."""
 
 Graph = tuple[GraphSpec, bytes]
 """A graph and its ONNX file."""
@@ -95,8 +96,8 @@ def serve(pipe: Connection, spec: PackerSpec) -> None:
     """Answer tasks, each with whether it is a calm time, until the other end of the pipe is closed, as it is
     when the service dies.
 
-    A file whose reading takes too long ends the process by SIGPROF, a task that does by SIGVTALRM: what is
-    stuck may be in the middle of anything. Both limits are of the processor's time, as a process that stands
+    A file whose reading takes too long ends the process by SIGPROF, what follows by SIGVTALRM: what is stuck
+    may be in the middle of anything. Both limits are of the processor's time, as a process that stands
     back may have to wait for long.
     """
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to all; the service ends it when it has drained
@@ -147,8 +148,19 @@ class _Worker:
             return f"{type(error).__name__}: {error}"
 
     def _pack(self, original: Original, budgets: Sequence[int], others: Sequence[FormatName]) -> PackedImage:
-        signal.setitimer(signal.ITIMER_VIRTUAL, MOST_BUSY)
-        image, size = self._read(original)
+        with _at_most(signal.ITIMER_PROF, self._spec.decode_timeout):
+            image, size = self._read(original)
+        with _at_most(signal.ITIMER_VIRTUAL, MOST_BUSY):
+            return self._pack_image(image, size, original, budgets, others)
+
+    def _pack_image(
+        self,
+        image: ImageArray,
+        size: tuple[int, int],
+        original: Original,
+        budgets: Sequence[int],
+        others: Sequence[FormatName],
+    ) -> PackedImage:
         latent, encoded = original.latent, None
         if latent is None:
             latent = encoded = self._encode(image)
@@ -162,11 +174,7 @@ class _Worker:
             return original.picture, original.size
         (pictures,) = self._decoder.graph.outputs
         height, width, _ = pictures.row_shape
-        signal.setitimer(signal.ITIMER_PROF, self._spec.decode_timeout)
-        try:
-            return read_sized_image(original.picture, width, height, self._spec.max_pixels)
-        finally:
-            signal.setitimer(signal.ITIMER_PROF, 0)
+        return read_sized_image(original.picture, width, height, self._spec.max_pixels)
 
     def _encode(self, image: ImageArray) -> Floats:
         assert self._encoder is not None
@@ -179,6 +187,16 @@ class _Worker:
         (images,) = self._decoder.run(latent[None])
         image: ImageArray = images[0]
         return image
+
+
+@contextlib.contextmanager
+def _at_most(timer: int, seconds: float) -> Iterator[None]:
+    """End the process, by the signal of a timer, where what is done here takes longer."""
+    signal.setitimer(timer, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(timer, 0)
 
 
 def _session(graph: Graph) -> Session:

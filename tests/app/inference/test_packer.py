@@ -354,7 +354,7 @@ async def test_one_that_hangs_is_ended(packer: Packer, monkeypatch: pytest.Monke
 
 
 def serve_impatiently(pipe: Connection, spec: PackerSpec) -> None:
-    packer_process.MOST_BUSY = 0.05
+    packer_process.MOST_BUSY = 0.001
     serve(pipe, spec)
 
 
@@ -364,7 +364,7 @@ async def test_one_that_is_busy_for_too_long_is_ended(
     with monkeypatch.context() as patch:
         patch.setattr(packer_module, "serve", serve_impatiently)
         with pytest.raises(InferenceFailed, match="has ended; try again"):
-            await packer.pack([Original(large_file())], [40])
+            await packer.pack(originals(1), [30 + 10 * number for number in range(MAX_BUDGETS)])
     assert await pack_one(packer)
 
 

@@ -179,8 +179,11 @@ async def test_a_full_queue_refuses_before_the_pictures_are_sent(serve: Serve, f
         await compressed(client)
         packer = state_behind(client).codes._packer
         os.kill(packer._process.pid, signal.SIGSTOP)
-        waiting = [asyncio.ensure_future(compressed(client)) for _ in range(5)]
-        while packer.batcher._running is None or packer.batcher.queued_rows < 4:
+        waiting = [asyncio.ensure_future(compressed(client))]
+        while packer.batcher._running is None:
+            await asyncio.sleep(0)
+        waiting += [asyncio.ensure_future(compressed(client)) for _ in range(4)]
+        while packer.batcher.queued_rows < 4:
             await asyncio.sleep(0)
         headers = {"Content-Type": "image/jpeg"}
         refused = await client.post("/compress", content=unsent(), headers=headers)
